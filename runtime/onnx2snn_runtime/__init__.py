@@ -1,0 +1,1 @@
+"""Run spiking neural networks stored as ONNX files, on numpy and onnx alone."""
