@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 
 VENV := .venv-$(EXTRA)
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types clean check-python
