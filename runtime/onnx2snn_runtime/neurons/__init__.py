@@ -1,0 +1,21 @@
+"""Operators with a state: the spiking laws, graded operators and readouts, a family each."""
+
+from onnx2snn_runtime.neurons import burst, graded, readout, refine  # noqa: F401  (registration)
+from onnx2snn_runtime.neurons.activations import ACTIVATIONS, Activation
+from onnx2snn_runtime.neurons.operator import (
+    FAMILIES,
+    Chunk,
+    Signature,
+    StatefulOperator,
+    parse_node,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "FAMILIES",
+    "Activation",
+    "Chunk",
+    "Signature",
+    "StatefulOperator",
+    "parse_node",
+]

@@ -1,0 +1,77 @@
+"""A small builder for bodies of model-local functions in standard operators."""
+
+from collections.abc import Iterable, Sequence
+
+import onnx
+from onnx import AttributeProto, FunctionProto, NodeProto, helper
+from onnx2snn_runtime.format import DOMAIN
+
+
+def operator_attributes(op: str, opset: int) -> dict[str, int]:
+    """Attribute names and types of a standard operator at this opset, empty if it is not one."""
+    try:
+        schema = onnx.defs.get_schema(op, opset, "")
+    except onnx.defs.SchemaError:
+        return {}
+    return {name: int(attribute.type) for name, attribute in schema.attributes.items()}
+
+
+class Body:
+    """Collects nodes; every method returns the name of the tensor it makes."""
+
+    def __init__(self, opset: int) -> None:
+        self.opset = opset
+        self.nodes: list[NodeProto] = []
+
+    def call(self, op: str, *inputs: str, output: str = "", references: Iterable[str] = ()) -> str:
+        """Append ``op``; ``references`` are attributes taken over from the function's node."""
+        name = output or f"{op.lower()}_{len(self.nodes)}"
+        node = helper.make_node(op, list(inputs), [name])
+        types = operator_attributes(op, self.opset)
+        for reference in references:
+            node.attribute.append(
+                AttributeProto(name=reference, ref_attr_name=reference, type=types[reference])  # type: ignore[arg-type]
+            )
+        self.nodes.append(node)
+        return name
+
+    def attribute(self, name: str) -> str:
+        """A float attribute of the function's node as a scalar tensor."""
+        node = helper.make_node("Constant", [], [f"{name}_value"])
+        node.attribute.append(
+            AttributeProto(name="value_float", ref_attr_name=name, type=AttributeProto.FLOAT)
+        )
+        self.nodes.append(node)
+        return node.output[0]
+
+    def constant(self, value: float) -> str:
+        """A float scalar."""
+        name = f"constant_{len(self.nodes)}"
+        self.nodes.append(helper.make_node("Constant", [], [name], value_float=value))
+        return name
+
+    def cast_to_float(self, value: str) -> str:
+        """The tensor as float32."""
+        name = f"float_{len(self.nodes)}"
+        self.nodes.append(helper.make_node("Cast", [value], [name], to=onnx.TensorProto.FLOAT))
+        return name
+
+    def function(
+        self,
+        name: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        attributes: Sequence[str],
+        description: str,
+    ) -> FunctionProto:
+        """The finished function."""
+        return helper.make_function(
+            DOMAIN,
+            name,
+            list(inputs),
+            list(outputs),
+            self.nodes,
+            [helper.make_opsetid("", self.opset)],
+            attributes=list(attributes),
+            doc_string=description,
+        )

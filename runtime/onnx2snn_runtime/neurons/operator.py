@@ -1,0 +1,221 @@
+"""What all operators with a state have in common: parsing, base function, registry of families."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
+from onnx2snn_runtime.errors import ModelError
+from onnx2snn_runtime.neurons.activations import ACTIVATIONS, Activation
+from onnx2snn_runtime.neurons.body import Body, operator_attributes
+from onnx2snn_runtime.ops import OPERATORS, Law
+
+Array = Any
+Evaluate = Callable[[Sequence[Array]], Array]
+"""Applies the base function f of an operator: arrays of its inputs to its output."""
+
+FAMILIES: dict[str, type["StatefulOperator"]] = {}
+
+
+def family(name: str) -> Callable[[type["StatefulOperator"]], type["StatefulOperator"]]:
+    """Register a class for nodes whose attribute ``family`` is ``name``."""
+
+    def register(operator_class: type["StatefulOperator"]) -> type["StatefulOperator"]:
+        if name in FAMILIES:
+            raise ValueError(f"family {name} is registered twice")
+        operator_class.family = name
+        FAMILIES[name] = operator_class
+        return operator_class
+
+    return register
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What distinguishes one model-local function from another.
+
+    Attributes:
+        op: base operator f, for example ``Relu``, ``MaxPool`` or ``Mul``.
+        inputs: number of inputs of f.
+        moving: indices of the inputs of f that change over time; the others are constants.
+    """
+
+    op: str
+    inputs: int = 1
+    moving: tuple[int, ...] = (0,)
+
+
+@dataclass
+class Chunk:
+    """Everything an operator sees of C timesteps of N images.
+
+    Attributes:
+        inputs: inputs of f; moving ones [C,N,*], constants as they are in the file.
+        threshold: threshold broadcastable to [N,*], in units of the ANN's activation, or None.
+        states: one array per state, [N,*]; replaced in place by the states after the chunk.
+        first_step: number t of the first step of the chunk, from 1.
+        evaluate: the base function f.
+        counts: filled with spike counts [C,N,*] by spiking operators when ``record`` is set.
+    """
+
+    inputs: list[Array]
+    threshold: Array | None
+    states: list[Array]
+    first_step: int
+    evaluate: Evaluate
+    record: bool = False
+    counts: Array | None = field(default=None)
+
+
+class StatefulOperator(ABC):
+    """A node of the domain ``ai.onnx2snn``.
+
+    Function inputs, in order: inputs of f, threshold (spiking operators), ``step.next`` (where t is
+    needed), states. Outputs: y, then the next value of each state.
+    """
+
+    family: ClassVar[str]
+    spiking: ClassVar[bool] = False
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, signature: Signature, attributes: dict[str, Any] | None = None) -> None:
+        self.signature = signature
+        self.attributes = attributes or {}
+
+    @property
+    def activation(self) -> Activation:
+        """Registry entry of f; an unknown function has no known range and is not homogeneous."""
+        op = self.signature.op
+        maximum = op in OPERATORS and OPERATORS[op].law is Law.MAXIMUM
+        return ACTIVATIONS.get(op, Activation(op, homogeneous=maximum))
+
+    @property
+    def needs_step(self) -> bool:
+        """Whether the law depends on t."""
+        return not self.activation.homogeneous
+
+    @property
+    @abstractmethod
+    def state_names(self) -> tuple[str, ...]:
+        """Suffixes of the states, in order."""
+
+    @abstractmethod
+    def write_law(self, body: Body, function_inputs: list[str]) -> None:
+        """Write the law of one step into ``body``, making ``y`` and ``<state>_next``."""
+
+    @abstractmethod
+    def scan(self, xp: Any, chunk: Chunk) -> Array:
+        """All steps of a chunk: returns y [C,N,*] and updates ``chunk.states``."""
+
+    @property
+    def function_name(self) -> str:
+        """Name of the model-local function."""
+        return self.family + self.signature.op + signature_suffix(self.signature)
+
+    def base_inputs(self) -> list[str]:
+        """Names of f's inputs inside the function."""
+        return ["x" if self.signature.inputs == 1 else f"x{i}" for i in range(self.signature.inputs)]
+
+    def function(self, opset: int) -> FunctionProto:
+        """The model-local function that computes one step in standard operators."""
+        inputs = self.base_inputs()
+        if self.spiking:
+            inputs.append("threshold")
+        if self.needs_step:
+            inputs.append("step")
+        inputs.extend(self.state_names)
+        body = Body(opset)
+        self.write_law(body, inputs)
+        outputs = ["y", *(f"{state}_next" for state in self.state_names)]
+        attributes = ["family", "op", "moving", *self.parameters, *self.base_attributes(opset)]
+        description = (self.__doc__ or "").strip().splitlines()[0]
+        return body.function(self.function_name, inputs, outputs, attributes, description)
+
+    def base_attributes(self, opset: int) -> list[str]:
+        """Attributes of f that the function's node hands on."""
+        return sorted(operator_attributes(self.signature.op, opset))
+
+    def write_base(self, body: Body, inputs: list[str]) -> str:
+        """Write f itself into ``body``."""
+        references = self.base_attributes(body.opset)
+        return self.activation.expand(body, self.signature.op, inputs, references)
+
+    def base_model(self, opset: int) -> ModelProto:
+        """f alone as a model, for backends that run it on many steps at once."""
+        inputs = self.base_inputs()
+        body = Body(opset)
+        result = self.write_base(body, inputs)
+        for node in body.nodes:
+            resolved = []
+            for attribute in node.attribute:
+                if not attribute.ref_attr_name:
+                    resolved.append(attribute)
+                elif attribute.ref_attr_name in self.attributes:
+                    value = self.attributes[attribute.ref_attr_name]
+                    resolved.append(helper.make_attribute(attribute.name, value))
+            del node.attribute[:]
+            node.attribute.extend(resolved)
+        graph = helper.make_graph(
+            body.nodes,
+            self.function_name,
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs],
+            [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)],
+        )
+        opsets = [helper.make_opsetid("", opset)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def signature_suffix(signature: Signature) -> str:
+    """Empty for the usual case that every input of f moves, else says which do."""
+    unary = signature.moving == (0,) and signature.op in ACTIVATIONS
+    if unary or (signature.inputs == 1 and signature.moving == (0,)):
+        return ""
+    moving = "".join(str(index) for index in signature.moving)
+    return f"_{moving}of{signature.inputs}"
+
+
+def parse_node(node: NodeProto) -> StatefulOperator:
+    """The operator that a node of our domain describes.
+
+    Raises:
+        ModelError: the node is of an unknown family or lacks an attribute.
+    """
+    attributes = {item.name: _plain(helper.get_attribute_value(item)) for item in node.attribute}
+    name = attributes.pop("family", "")
+    if name not in FAMILIES:
+        raise ModelError(
+            f"node {node.name!r} ({node.domain}::{node.op_type}) has no known family: {name!r}",
+            advice="the file was written by a newer onnx2snn, or was changed",
+        )
+    try:
+        moving = tuple(int(index) for index in attributes.pop("moving"))
+        op = str(attributes.pop("op"))
+    except KeyError as missing:
+        raise ModelError(f"node {node.name!r} lacks the attribute {missing}") from None
+    operator_class = FAMILIES[name]
+    lacking = [item for item in operator_class.parameters if item not in attributes]
+    if lacking:
+        raise ModelError(f"node {node.name!r} lacks the attributes {', '.join(lacking)}")
+    trial = operator_class(Signature(op, 1, moving), attributes)
+    extra = len(trial.state_names) + int(trial.spiking) + int(trial.needs_step)
+    inputs = len(node.input) - extra
+    if inputs < 1 or any(not 0 <= index < inputs for index in moving):
+        raise ModelError(f"node {node.name!r} has {len(node.input)} inputs, too few for {name}")
+    return operator_class(Signature(op, inputs, moving), attributes)
+
+
+def _plain(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+__all__ = [
+    "FAMILIES",
+    "Array",
+    "Chunk",
+    "Evaluate",
+    "Signature",
+    "StatefulOperator",
+    "family",
+    "parse_node",
+]

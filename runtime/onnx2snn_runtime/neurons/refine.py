@@ -1,0 +1,89 @@
+"""The refining code: a layer holds an estimate of its activation and sends corrections to it.
+
+    n_t = clip(round((f(I_t) − Y_(t−1)) / θ_t), −γ, γ),   Y_t = clamp(Y_(t−1) + n_t·θ_t, range of f)
+    θ_t = θ · 2^e,  e_0 = 0
+    e ← clip(e + g, lowest, highest) with g = growth if |n| = γ, 0 if |n| > γ/2, else −1
+
+I_t is the ordinary input on the senders' Y_t. The receiver can follow e from the counts. Compare
+"differential coding" (ICML 2025).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from onnx2snn_runtime.neurons.body import Body
+from onnx2snn_runtime.neurons.operator import Array, Chunk, StatefulOperator, family
+
+
+@family("Refine")
+class Refine(StatefulOperator):
+    """Refining neuron: sends corrections of its estimate, in units of an adaptive threshold."""
+
+    spiking = True
+    parameters = ("burst_limit", "growth", "lowest", "highest", "low", "high")
+
+    @property
+    def needs_step(self) -> bool:
+        """The law never depends on t."""
+        return False
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The estimate Y, and the exponent e of the threshold."""
+        return ("estimate", "exponent")
+
+    def write_law(self, body: Body, function_inputs: list[str]) -> None:
+        """One step in standard operators."""
+        del function_inputs
+        target = self.write_base(body, self.base_inputs())
+        limit = body.attribute("burst_limit")
+        scale = body.call("Pow", body.constant(2.0), "exponent")
+        threshold = body.call("Mul", "threshold", scale)
+        wanted = body.call("Div", body.call("Sub", target, "estimate"), threshold)
+        count = body.call("Clip", body.call("Round", wanted), body.call("Neg", limit), limit)
+        moved = body.call("Add", "estimate", body.call("Mul", count, threshold))
+        low, high = body.attribute("low"), body.attribute("high")
+        body.call("Clip", moved, low, high, output="estimate_next")
+        body.call("Identity", "estimate_next", output="y")
+        size = body.call("Abs", count)
+        half = body.call("Mul", limit, body.constant(0.5))
+        quiet = body.call(
+            "Where", body.call("Greater", size, half), body.constant(0.0), body.constant(-1.0)
+        )
+        full = body.call("GreaterOrEqual", size, limit)
+        change = body.call("Where", full, body.attribute("growth"), quiet)
+        body.call(
+            "Clip",
+            body.call("Add", "exponent", change),
+            body.attribute("lowest"),
+            body.attribute("highest"),
+            output="exponent_next",
+        )
+
+    def scan(self, xp: Any, chunk: Chunk) -> Array:
+        """Evaluate f on all steps at once, then correct step by step."""
+        return self.correct(xp, chunk, chunk.evaluate(chunk.inputs))
+
+    def correct(self, xp: Any, chunk: Chunk, target: Array) -> Array:
+        """The refining law: Y_t of all steps, [C,N,*]."""
+        limit, growth, lowest, highest, low, high = (
+            np.float32(self.attributes[name]) for name in self.parameters
+        )
+        estimate, exponent = chunk.states
+        estimates = xp.empty_like(target)
+        counts = xp.empty_like(target) if chunk.record else None
+        for t in range(len(target)):
+            threshold = chunk.threshold * xp.exp2(exponent)
+            count = xp.clip(xp.rint((target[t] - estimate) / threshold), -limit, limit)
+            estimate = xp.clip(estimate + count * threshold, low, high)
+            size = xp.abs(count)
+            quiet = xp.where(size > limit * np.float32(0.5), np.float32(0), np.float32(-1))
+            change = xp.where(size >= limit, growth, quiet)
+            exponent = xp.clip(exponent + change, lowest, highest)
+            estimates[t] = estimate
+            if counts is not None:
+                counts[t] = count
+        chunk.states[:] = [estimate, exponent]
+        chunk.counts = counts
+        return estimates
