@@ -79,6 +79,11 @@ class LIPool(Graded):
         """``LIPool`` is the pooling of the paper; other maxima add their name."""
         return "LIPool" if self.signature.op == "MaxPool" else super().function_name
 
+    @property
+    def needs_step(self) -> bool:
+        """A maximum is positively homogeneous."""
+        return False
+
 
 def keep_finite(xp: Any, totals: Array, before: Array) -> None:
     """Replace what is not finite by the value of the step before, in place."""

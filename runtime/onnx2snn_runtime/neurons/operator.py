@@ -9,7 +9,6 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
 from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.neurons.activations import ACTIVATIONS, Activation
 from onnx2snn_runtime.neurons.body import Body, operator_attributes
-from onnx2snn_runtime.ops import OPERATORS, Law
 
 Array = Any
 Evaluate = Callable[[Sequence[Array]], Array]
@@ -86,9 +85,7 @@ class StatefulOperator(ABC):
     @property
     def activation(self) -> Activation:
         """Registry entry of f; an unknown function has no known range and is not homogeneous."""
-        op = self.signature.op
-        maximum = op in OPERATORS and OPERATORS[op].law is Law.MAXIMUM
-        return ACTIVATIONS.get(op, Activation(op, homogeneous=maximum))
+        return ACTIVATIONS.get(self.signature.op, Activation(self.signature.op))
 
     @property
     def needs_step(self) -> bool:

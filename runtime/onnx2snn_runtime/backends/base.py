@@ -1,0 +1,35 @@
+"""What a backend must offer, and the registry of backends."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import onnx
+from onnx2snn_runtime.neurons import Chunk, StatefulOperator
+
+Array = Any
+Runner = Callable[[Mapping[str, Array]], dict[str, Array]]
+"""Runs a stateless model: arrays by input name to arrays by output name."""
+
+
+class Backend(ABC):
+    """Runs stateless models, and stateful operators over a chunk of timesteps."""
+
+    name: ClassVar[str]
+    xp: Any
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads
+
+    @classmethod
+    @abstractmethod
+    def unavailable(cls) -> str:
+        """Why this backend cannot run here, with what to do; empty if it can."""
+
+    @abstractmethod
+    def compile(self, model: onnx.ModelProto) -> Runner:
+        """Prepare a stateless model for repeated runs."""
+
+    def scan(self, operator: StatefulOperator, chunk: Chunk) -> Array:
+        """All steps of a chunk of one stateful operator; returns y [C,N,*]."""
+        return operator.scan(self.xp, chunk)

@@ -1,0 +1,190 @@
+"""The time loop: layer by layer over chunks of timesteps."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from onnx2snn_runtime.backends import Backend, Runner
+from onnx2snn_runtime.neurons import Chunk
+from onnx2snn_runtime.plan import Plan, Segment, Stateful
+
+Array = Any
+FLOAT_BYTES = 4
+DEFAULT_MEMORY = 512 * 2**20
+
+
+class Observer(Protocol):
+    """Is shown what every stateful operator sends, chunk by chunk."""
+
+    def observe(self, unit: Stateful, first_step: int, outputs: Array, counts: Array) -> None:
+        """``outputs`` [C,N,*] and spike ``counts`` [C,N,*] (None for graded operators)."""
+
+
+class Engine:
+    """Steps a plan over time on a backend.
+
+    Args:
+        plan: the parts of the network.
+        backend: where they run.
+        memory: bytes that the activations of one chunk may take.
+    """
+
+    def __init__(self, plan: Plan, backend: Backend, memory: int = DEFAULT_MEMORY) -> None:
+        self.plan = plan
+        self.backend = backend
+        self.memory = memory
+        self.head = backend.compile(plan.head.model) if plan.head else None
+        self.tail = backend.compile(plan.tail.model) if plan.tail else None
+        self.runners: list[Runner] = [
+            backend.compile(
+                unit.model if isinstance(unit, Segment) else unit.operator.base_model(plan.opset)
+            )
+            for unit in plan.units
+        ]
+
+    def run(
+        self,
+        feeds: Mapping[str, Array],
+        steps: Sequence[int],
+        *,
+        sequence: bool = False,
+        observer: Observer | None = None,
+    ) -> Iterator[tuple[int, dict[str, Array]]]:
+        """Yield (t, answers) for every t in ``steps``, in rising order.
+
+        Args:
+            feeds: images by input name, [N,*], or [T,N,*] when ``sequence``.
+            steps: timesteps after which the answer is wanted, rising, each at least 1.
+            sequence: whether the inputs change from step to step.
+            observer: is shown what every stateful operator sends.
+        """
+        images = next(iter(feeds.values())).shape[1 if sequence else 0]
+        states = self.zero_states(images)
+        static = {} if sequence else self.run_head(feeds)
+        chunk_steps = self.chunk_steps(images)
+        first = 1
+        while first <= steps[-1]:
+            last = min(first + chunk_steps - 1, steps[-1])
+            length = last - first + 1
+            values = self.head_over_time(feeds, first, last) if sequence else static
+            values = self.run_units(values, states, first, length, observer)
+            for t in (t for t in steps if first <= t <= last):
+                yield t, self.answer(values, t - first)
+            first = last + 1
+
+    def run_units(
+        self,
+        values: dict[str, Array],
+        states: dict[str, Array],
+        first: int,
+        length: int,
+        observer: Observer | None,
+    ) -> dict[str, Array]:
+        """All layers over one chunk; values are [C,N,*], with stride 0 where constant."""
+        values = {name: over_time(array, length) for name, array in values.items()}
+        for index, (unit, runner) in enumerate(zip(self.plan.units, self.runners, strict=True)):
+            if isinstance(unit, Segment):
+                values.update(run_merged(runner, values, unit.inputs))
+            else:
+                chunk = self.make_chunk(unit, runner, values, states, first)
+                chunk.record = observer is not None
+                outputs = self.backend.scan(unit.operator, chunk)
+                values[unit.output] = outputs
+                states.update(zip(unit.states, chunk.states, strict=True))
+                if observer is not None:
+                    observer.observe(unit, first, outputs, chunk.counts)
+            for name in unit.inputs:
+                if self.plan.last_use[name] == index:
+                    values.pop(name, None)
+        return values
+
+    def make_chunk(
+        self,
+        unit: Stateful,
+        runner: Runner,
+        values: Mapping[str, Array],
+        states: Mapping[str, Array],
+        first: int,
+    ) -> Chunk:
+        """What a stateful operator sees of one chunk."""
+        names = unit.operator.base_inputs()
+
+        def evaluate(arrays: Sequence[Array]) -> Array:
+            steps, images = arrays[unit.operator.signature.moving[0]].shape[:2]
+            merged = {
+                name: merge(array) if index not in unit.constants else array
+                for index, (name, array) in enumerate(zip(names, arrays, strict=True))
+            }
+            (result,) = runner(merged).values()
+            return result.reshape(steps, images, *result.shape[1:])
+
+        inputs = [
+            unit.constants[index] if index in unit.constants else values[name]
+            for index, name in enumerate(unit.inputs)
+        ]
+        held = [states[name] for name in unit.states]
+        return Chunk(inputs, unit.threshold, held, first, evaluate)
+
+    def run_head(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Everything before the first neuron, once."""
+        values = dict(feeds)
+        if self.head is not None:
+            values.update(self.head(feeds))
+        return {name: array[np.newaxis] for name, array in values.items()}
+
+    def head_over_time(self, feeds: Mapping[str, Array], first: int, last: int) -> dict[str, Array]:
+        """The head on every frame of a sequence."""
+        values = {name: array[first - 1 : last] for name, array in feeds.items()}
+        if self.head is not None and self.plan.head is not None:
+            values.update(run_merged(self.head, values, self.plan.head.inputs))
+        return values
+
+    def answer(self, values: Mapping[str, Array], index: int) -> dict[str, Array]:
+        """The tail on one step of a chunk."""
+        chosen = {name: values[name][index] for name in self.plan.answers}
+        if self.tail is not None:
+            feeds = {name: np.ascontiguousarray(array) for name, array in chosen.items()}
+            chosen.update(self.tail(feeds))
+        return {name: chosen[name] for name in self.plan.outputs}
+
+    def zero_states(self, images: int) -> dict[str, Array]:
+        """Every state at zero, for this many images."""
+        return {
+            name: self.backend.xp.zeros(
+                tuple(images if isinstance(size, str) else size for size in shape),
+                dtype=self.backend.xp.float32,
+            )
+            for unit in self.plan.stateful
+            for name, shape in zip(unit.states, unit.state_shapes, strict=True)
+        }
+
+    def chunk_steps(self, images: int) -> int:
+        """How many steps at once fit the memory budget; at least one."""
+        sizes = [
+            int(np.prod([size for size in self.plan.shapes.get(unit.output, ()) if isinstance(size, int)]))
+            for unit in self.plan.stateful
+        ]  # fmt: skip
+        step_bytes = 4 * FLOAT_BYTES * images * max(sizes, default=1)
+        return max(1, self.memory // max(1, step_bytes))
+
+
+def over_time(array: Array, length: int) -> Array:
+    """A constant [1,N,*] as [C,N,*] without a copy; anything else as it is."""
+    if array.shape[0] == length:
+        return array
+    return np.broadcast_to(array, (length, *array.shape[1:]))
+
+
+def merge(array: Array) -> Array:
+    """[C,N,*] as one batch [C·N,*]."""
+    return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
+
+
+def run_merged(runner: Runner, values: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+    """Run a stateless model on all steps of a chunk as one batch."""
+    steps, images = values[names[0]].shape[:2]
+    results = runner({name: merge(values[name]) for name in names})
+    return {
+        name: array.reshape(steps, images, *array.shape[1:]) for name, array in results.items()
+    }

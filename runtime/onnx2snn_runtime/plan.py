@@ -1,0 +1,306 @@
+"""Cuts a spiking network into static head, linear segments between stateful operators, and tail.
+
+Every tensor has a level: the number of stateful operators on the longest way to it. Level 0 is the
+head, constant for a constant image. Stateless nodes of one level form one segment, which runs on all
+timesteps of a chunk as one batch. The tail is what no stateful operator can be reached from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx2snn_runtime.errors import ModelError
+from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT
+from onnx2snn_runtime.neurons import StatefulOperator, parse_node
+
+Shape = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stateless part of the network, as a model of its own.
+
+    Attributes:
+        level: number of stateful operators before it.
+        inputs: tensors it reads from other parts.
+        outputs: tensors that other parts read.
+        model: the part as a stateless ONNX model, batch first.
+    """
+
+    level: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    model: onnx.ModelProto
+
+
+@dataclass(frozen=True)
+class Stateful:
+    """One node of our domain with the tensors it is wired to.
+
+    Attributes:
+        name: name of the node.
+        operator: the law it follows.
+        inputs: names of the inputs of f; constants are in ``constants``.
+        constants: input index to array, for the inputs of f that do not move.
+        threshold: threshold array broadcastable to [N,*], or None.
+        states: names of the states.
+        state_shapes: shapes of the states, batch first as ``N``.
+        output: name of the output.
+        level: number of stateful operators before it.
+    """
+
+    name: str
+    operator: StatefulOperator
+    inputs: tuple[str, ...]
+    constants: dict[int, Any]
+    threshold: Any
+    states: tuple[str, ...]
+    state_shapes: tuple[Shape, ...]
+    output: str
+    level: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one spiking network is run.
+
+    Attributes:
+        inputs: name and shape of the inputs that are images.
+        outputs: names of the answers, the source's outputs in their order.
+        head: stateless part before the first neuron, or None.
+        units: segments and stateful operators in the order of execution.
+        tail: stateless part behind the last neuron, or None.
+        opset: version of the default operator set.
+        shapes: shape of every tensor, batch first as ``N``.
+        last_use: tensor to the index of the last unit that reads it.
+    """
+
+    inputs: dict[str, Shape]
+    outputs: tuple[str, ...]
+    head: Segment | None
+    units: tuple[Segment | Stateful, ...]
+    tail: Segment | None
+    opset: int
+    shapes: dict[str, Shape]
+    last_use: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def stateful(self) -> list[Stateful]:
+        """The stateful operators in order."""
+        return [unit for unit in self.units if isinstance(unit, Stateful)]
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Tensors of the units and the head that the tail or the caller reads."""
+        wanted = [*(self.tail.inputs if self.tail else ()), *self.outputs]
+        made = set(self.tail.outputs) if self.tail else set()
+        return tuple(dict.fromkeys(name for name in wanted if name not in made))
+
+
+def make_plan(model: onnx.ModelProto) -> Plan:
+    """Cut a spiking network into the parts that the engine runs.
+
+    Raises:
+        ModelError: the model is not a spiking network, or its states do not pair.
+    """
+    return _Planner(model).plan()
+
+
+class _Planner:
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.graph = model.graph
+        self.initializers = {item.name: item for item in self.graph.initializer}
+        output_names = [output.name for output in self.graph.output]
+        self.states = {
+            value.name: tensor_shape(value)
+            for value in self.graph.input
+            if value.name + NEXT in output_names and value.name not in self.initializers
+        }
+        following = {name + NEXT for name in self.states}
+        self.outputs = tuple(name for name in output_names if name not in following)
+        self.inputs = {
+            value.name: tensor_shape(value)
+            for value in self.graph.input
+            if value.name not in self.states and value.name not in self.initializers
+        }
+        self.opset = next((item.version for item in model.opset_import if not item.domain), 18)
+        self.check()
+        self.shapes = self.infer_shapes()
+
+    def check(self) -> None:
+        """Refuse what is not a spiking network of one step."""
+        if not any(node.domain == DOMAIN for node in self.graph.node):
+            raise ModelError(
+                "this is not a spiking network: it has no node of the domain ai.onnx2snn",
+                advice="convert it first: onnx2snn MODEL.onnx",
+            )
+        if not self.outputs or not self.inputs:
+            raise ModelError("the spiking network has no input or no output besides its states")
+
+    def infer_shapes(self) -> dict[str, Shape]:
+        """Shapes of all tensors, as far as the file or inference tells them."""
+        known = [*self.graph.input, *self.graph.output, *self.graph.value_info]
+        shapes = {value.name: tensor_shape(value) for value in known}
+        shapes.update({name: tuple(item.dims) for name, item in self.initializers.items()})
+        return shapes
+
+    def plan(self) -> Plan:
+        """The whole plan."""
+        levels, tail_nodes = self.place()
+        nodes = self.graph.node
+        units: list[Segment | Stateful] = []
+        highest = max(levels.values(), default=0)
+        head = None
+        for level in range(highest + 1):
+            members = [
+                i for i, node in enumerate(nodes)
+                if node.domain != DOMAIN and levels[i] == level and i not in tail_nodes
+            ]  # fmt: skip
+            if members:
+                segment = self.segment(level, members)
+                if level == 0:
+                    head = segment
+                else:
+                    units.append(segment)
+            for i, node in enumerate(nodes):
+                if node.domain == DOMAIN and levels[i] == level and not self.is_clock(node):
+                    units.append(self.stateful(node, level))
+        tail = self.segment(highest + 1, sorted(tail_nodes)) if tail_nodes else None
+        plan = Plan(self.inputs, self.outputs, head, tuple(units), tail, self.opset, self.shapes)
+        plan.last_use.update(last_uses(plan))
+        return plan
+
+    @staticmethod
+    def is_clock(node: onnx.NodeProto) -> bool:
+        """Whether the node counts the steps."""
+        return node.op_type == "Tick"
+
+    def place(self) -> tuple[dict[int, int], set[int]]:
+        """Level of every node, and the nodes of the tail, by index."""
+        level_of: dict[str, int] = {}
+        levels: dict[int, int] = {}
+        nodes = self.graph.node
+        for i, node in enumerate(nodes):
+            level = max((level_of.get(name, 0) for name in node.input), default=0)
+            levels[i] = level
+            raised = node.domain == DOMAIN and not self.is_clock(node)
+            level_of.update(dict.fromkeys(node.output, level + raised))
+        reaches: set[str] = set()
+        tail = set()
+        for i in reversed(range(len(nodes))):
+            node = nodes[i]
+            if node.domain == DOMAIN or any(name in reaches for name in node.output):
+                reaches.update(node.input)
+            elif levels[i] > 0:
+                tail.add(i)
+        # what only the tail reads of the head may stay in the head: it is computed once
+        return levels, tail
+
+    def segment(self, level: int, members: Sequence[int]) -> Segment:
+        """The stateless nodes with these indices as a model of their own."""
+        chosen = set(members)
+        nodes = [self.graph.node[i] for i in members]
+        made = {name for node in nodes for name in node.output if name}
+        read = {name for node in nodes for name in _reads(node)}
+        inputs = sorted(read - made - self.initializers.keys() - {""})
+        outside = {
+            name
+            for i, node in enumerate(self.graph.node)
+            if i not in chosen
+            for name in _reads(node)
+        } | set(self.outputs)
+        outputs = sorted(made & outside)
+        weights = [item for name, item in self.initializers.items() if name in read]
+        types = {
+            value.name: value.type.tensor_type.elem_type
+            for value in [*self.graph.value_info, *self.graph.input, *self.graph.output]
+        }
+        graph = onnx.helper.make_graph(
+            nodes,
+            f"segment_{level}",
+            [self.value(name, types) for name in inputs],
+            [self.value(name, types) for name in outputs],
+            weights,
+        )
+        opsets = [item for item in self.model.opset_import if item.domain != DOMAIN]
+        model = onnx.helper.make_model(
+            graph, opset_imports=opsets, ir_version=self.model.ir_version
+        )
+        return Segment(level, tuple(inputs), tuple(outputs), model)
+
+    def value(self, name: str, types: dict[str, int]) -> onnx.ValueInfoProto:
+        """Type and shape of a tensor at the border of a segment."""
+        shape = self.shapes.get(name)
+        element = types.get(name, onnx.TensorProto.FLOAT) or onnx.TensorProto.FLOAT
+        return onnx.helper.make_tensor_value_info(name, element, shape)
+
+    def stateful(self, node: onnx.NodeProto, level: int) -> Stateful:
+        """The stateful operator that a node describes."""
+        operator = parse_node(node)
+        names = list(node.input)
+        base, rest = names[: operator.signature.inputs], names[operator.signature.inputs :]
+        threshold = None
+        if operator.spiking:
+            threshold = self.constant(node, rest.pop(0))
+            if not np.all(np.isfinite(threshold)) or not np.all(threshold > 0):
+                raise ModelError(f"node {node.name!r}: thresholds must be positive and finite")
+        if operator.needs_step:
+            rest.pop(0)
+        for name in rest:
+            if name not in self.states:
+                raise ModelError(f"node {node.name!r}: {name!r} is not a state of the graph")
+        constants = {
+            index: self.constant(node, name)
+            for index, name in enumerate(base)
+            if index not in operator.signature.moving
+        }
+        return Stateful(
+            name=node.name,
+            operator=operator,
+            inputs=tuple(base),
+            constants=constants,
+            threshold=threshold,
+            states=tuple(rest),
+            state_shapes=tuple(self.states[name] for name in rest),
+            output=node.output[0],
+            level=level,
+        )
+
+    def constant(self, node: onnx.NodeProto, name: str) -> Any:
+        """The array of an initializer that a stateful node reads."""
+        if name not in self.initializers:
+            raise ModelError(f"node {node.name!r}: {name!r} must be an initializer")
+        return numpy_helper.to_array(self.initializers[name])
+
+
+def tensor_shape(value: onnx.ValueInfoProto) -> Shape:
+    """Shape with numbers and symbols; an unknown dimension is ``?``."""
+    return tuple(
+        dimension.dim_value if dimension.HasField("dim_value") else dimension.dim_param or "?"
+        for dimension in value.type.tensor_type.shape.dim
+    )
+
+
+def last_uses(plan: Plan) -> dict[str, int]:
+    """Index of the last unit that reads each tensor; answers are kept to the end."""
+    uses: dict[str, int] = {}
+    for index, unit in enumerate(plan.units):
+        uses.update(dict.fromkeys(unit.inputs, index))
+    uses.update(dict.fromkeys(plan.answers, len(plan.units)))
+    return uses
+
+
+def _reads(node: onnx.NodeProto) -> list[str]:
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            for inner in attribute.g.node:
+                names.extend(_reads(inner))
+    return names
+
+
+__all__ = ["BATCH", "Plan", "Segment", "Shape", "Stateful", "make_plan", "tensor_shape"]
