@@ -1,0 +1,185 @@
+"""Places every node of a normalised network: head, linear, neuron, pooling, graded or tail.
+
+Head and tail are cut at neurons. What depends only on the image before the first neuron is constant
+and belongs to the head; what no neuron can be reached from belongs to the tail and sees means.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+import onnx
+from onnx import NodeProto
+from onnx2snn_runtime.errors import Finding, UnsupportedError
+from onnx2snn_runtime.neurons import ACTIVATIONS
+from onnx2snn_runtime.ops import OPERATORS, Law
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+COMPOSITES = "ai.onnx2snn.composite"
+
+
+class Role(Enum):
+    """What becomes of a node."""
+
+    HEAD = "head"
+    LINEAR = "linear"
+    NEURON = "neuron"
+    POOL = "pool"
+    GRADED = "graded"
+    TAIL = "tail"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A node with its role and the indices of the inputs that move over time."""
+
+    node: NodeProto
+    role: Role
+    moving: tuple[int, ...]
+
+
+def classify(
+    model: onnx.ModelProto, *, strict: bool = False, allow_analog: bool = False
+) -> list[Placed]:
+    """Place every node of a normalised model, in its order.
+
+    Args:
+        model: normalised network.
+        strict: refuse graded operators.
+        allow_analog: accept a network in which nothing spikes.
+
+    Raises:
+        UnsupportedError: with all nodes that cannot be converted.
+    """
+    return _Classifier(model).place(strict=strict, allow_analog=allow_analog)
+
+
+class _Classifier:
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.nodes = list(model.graph.node)
+        self.constants = {item.name for item in model.graph.initializer}
+        self.moving = {value.name for value in model.graph.input} - self.constants
+        for node in self.nodes:
+            shape_only = node.op_type in OPERATORS and OPERATORS[node.op_type].law is Law.SHAPE
+            if not shape_only and any(name in self.moving for name in node.input):
+                self.moving.update(name for name in node.output if name)
+        graph = model.graph
+        self.types = {
+            value.name: value.type.tensor_type.elem_type
+            for value in [*graph.value_info, *graph.input, *graph.output]
+        }
+        self.findings: list[Finding] = []
+
+    def place(self, *, strict: bool, allow_analog: bool) -> list[Placed]:
+        weights_after = self.backward(i for i, n in enumerate(self.nodes) if self.weighted(n))
+        weights_before = self.forward(i for i, n in enumerate(self.nodes) if self.weighted(n))
+        neurons = {
+            i
+            for i, node in enumerate(self.nodes)
+            if self.is_neuron(node, before=i in weights_before, after=i in weights_after)
+        }
+        after_neuron, before_neuron = self.forward(neurons), self.backward(neurons)
+        placed = []
+        for i, node in enumerate(self.nodes):
+            self.check_anywhere(node)
+            moving = tuple(k for k, name in enumerate(node.input) if name in self.moving)
+            if i in neurons:
+                role = Role.NEURON
+            elif i not in after_neuron or not moving:
+                role = Role.HEAD
+            elif i not in before_neuron:
+                role = Role.TAIL
+            else:
+                role = self.body_role(node, moving)
+                if strict and role is Role.GRADED:
+                    self.refuse(node, "it would send graded values, not spikes (--strict)",
+                                "leave out --strict, or replace the operator")  # fmt: skip
+            placed.append(Placed(node, role, moving))
+        if not neurons and not allow_analog and not self.findings:
+            raise UnsupportedError(
+                "nothing in this network would spike: it has no activation between layers",
+                advice="convert a network with ReLU-like activations, or give --allow-analog",
+            )
+        if self.findings:
+            count = len(self.findings)
+            raise UnsupportedError(f"{count} operators cannot be converted", self.findings)
+        return placed
+
+    def weighted(self, node: NodeProto) -> bool:
+        return node.op_type in WEIGHTED and any(name in self.moving for name in node.input)
+
+    def is_neuron(self, node: NodeProto, *, before: bool, after: bool) -> bool:
+        """An activation that spikes: a rectifier anywhere, any other between weights."""
+        if node.op_type not in ACTIVATIONS or node.input[0] not in self.moving:
+            return False
+        if any(name in self.moving for name in node.input[1:]):
+            return False
+        if node.op_type == "Clip" and len([name for name in node.input if name]) < 3:
+            return False
+        return ACTIVATIONS[node.op_type].rectifier or (before and after)
+
+    def forward(self, sources: Iterable[int]) -> set[int]:
+        """Nodes strictly behind these nodes."""
+        start = {name for i in sources for name in self.nodes[i].output if name}
+        found = set()
+        for i, node in enumerate(self.nodes):
+            if any(name in start for name in node.input):
+                found.add(i)
+                start.update(name for name in node.output if name)
+        return found
+
+    def backward(self, sources: Iterable[int]) -> set[int]:
+        """Nodes strictly before these nodes."""
+        start = {name for i in sources for name in self.nodes[i].input if name}
+        found = set()
+        for i in reversed(range(len(self.nodes))):
+            if any(name in start for name in self.nodes[i].output):
+                found.add(i)
+                start.update(name for name in self.nodes[i].input if name)
+        return found
+
+    def check_anywhere(self, node: NodeProto) -> None:
+        """What no zone can hold."""
+        if node.domain not in ("", "ai.onnx", COMPOSITES):
+            self.refuse(node, f"unknown operator domain {node.domain!r}",
+                        "express it in standard operators or as an ONNX function")  # fmt: skip
+        elif any(attribute.HasField("g") for attribute in node.attribute):
+            self.refuse(node, "control flow that does not fold to a constant",
+                        "export the model without data-dependent control flow")  # fmt: skip
+        elif node.op_type.startswith("Sequence") or node.op_type in ("LSTM", "GRU", "RNN"):
+            self.refuse(node, "recurrent and sequence operators are not supported",
+                        "convert the convolutional part only")  # fmt: skip
+        elif node.op_type == "BatchNormalization" and any(
+            a.name == "training_mode" and a.i for a in node.attribute
+        ):
+            self.refuse(node, "BatchNormalization in training mode",
+                        "export after model.eval()")  # fmt: skip
+
+    def body_role(self, node: NodeProto, moving: tuple[int, ...]) -> Role:
+        """Role of a node between neurons."""
+        entry = OPERATORS.get(node.op_type)
+        if entry is None:
+            if node.domain in ("", "ai.onnx"):
+                self.refuse(node, "no known behaviour between spiking layers",
+                            "see `onnx2snn ops` for what can stand there")  # fmt: skip
+            return Role.GRADED
+        if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1]:
+            self.refuse(node, "MaxPool with Indices", "use a pooling without indices")
+            return Role.POOL
+        if any(
+            self.types.get(name, onnx.TensorProto.FLOAT) not in (onnx.TensorProto.FLOAT, 0)
+            for name in node.output
+        ):
+            self.refuse(node, "a tensor between spiking layers is not float",
+                        "integer and boolean decisions can stand only in the head or tail")  # fmt: skip
+        affine = {
+            Law.AFFINE: True,
+            Law.AFFINE_ONE: len(moving) == 1,
+            Law.AFFINE_FIRST: moving == (0,),
+        }.get(entry.law, False)
+        if affine:
+            return Role.LINEAR
+        return Role.POOL if entry.law is Law.MAXIMUM else Role.GRADED
+
+    def refuse(self, node: NodeProto, why: str, advice: str) -> None:
+        self.findings.append(Finding(why, advice, node.name, node.op_type))

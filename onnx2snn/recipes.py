@@ -1,0 +1,112 @@
+"""Recipes: named bundles of settings, one entry each."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from onnx2snn_runtime.errors import UsageError
+
+MAX_BURST = 255
+FAST_REACH = 1.875  # burst_limit · scale of ``fast`` and ``refine``: how far a step reaches
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How neurons are set.
+
+    Attributes:
+        name: name of the recipe.
+        code: ``rate`` (counts add up, the mean is the answer) or ``refine`` (corrections).
+        burst_limit: spikes per neuron and step at most, γ.
+        v0: initial charge in units of the threshold.
+        scale: factor on the calibrated threshold; None means min(1, 1.875/γ).
+        signed: neurons may take back spikes.
+        per_channel: one threshold per channel instead of per layer.
+        rule: threshold rule, ``max``, ``percentile`` or ``mse``.
+        percentile: percentile of the rule ``percentile``.
+        recommended_timesteps: steps recommended without tuning.
+        summary: one line for ``--help``.
+    """
+
+    name: str
+    code: str
+    burst_limit: int
+    v0: float
+    scale: float | None
+    signed: bool
+    per_channel: bool
+    rule: str = "percentile"
+    percentile: float = 99.9
+    recommended_timesteps: int = 4
+    summary: str = ""
+
+    @property
+    def threshold_scale(self) -> float:
+        """The factor on the calibrated threshold."""
+        if self.scale is not None:
+            return self.scale
+        if self.code == "refine" and self.burst_limit <= 2:
+            return 0.5
+        return min(1.0, FAST_REACH / self.burst_limit)
+
+    def with_options(self, **options: Any) -> "Recipe":
+        """The recipe with the options that are not None replaced.
+
+        Raises:
+            UsageError: a number is out of its range.
+        """
+        recipe = replace(self, **{key: value for key, value in options.items() if value is not None})
+        limits = [
+            (1 <= recipe.burst_limit <= MAX_BURST, "--burst", f"1..{MAX_BURST}", recipe.burst_limit),
+            (0.0 <= recipe.v0 < 1.0, "--v0", "0 ≤ v0 < 1", recipe.v0),
+            (0.0 < recipe.threshold_scale <= 100.0, "--scale", "0 < scale ≤ 100", recipe.scale),
+            (0.0 < recipe.percentile <= 100.0, "--percentile", "0..100", recipe.percentile),
+        ]
+        for good, option, expected, found in limits:
+            if not good:
+                raise UsageError(f"{option} must lie in {expected}, got {found}")
+        return recipe
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as JSON data, with the scale that is really used."""
+        data = asdict(self)
+        data["scale"] = self.threshold_scale
+        del data["summary"]
+        return data
+
+
+RECIPES: dict[str, Recipe] = {}
+
+
+def recipe(entry: Recipe) -> Recipe:
+    """Register a recipe."""
+    RECIPES[entry.name] = entry
+    return entry
+
+
+recipe(Recipe(
+    "fast", "rate", 15, 0.5, None, signed=True, per_channel=True,
+    summary="signed burst neurons, thresholds per channel: the ANN's accuracy in 2 to 8 steps",
+))  # fmt: skip
+recipe(Recipe(
+    "paper", "rate", 5, 0.0, 1.0, signed=False, per_channel=False, recommended_timesteps=64,
+    summary="burst neurons and LIPooling exactly as in Li & Zeng, IJCAI 2022",
+))  # fmt: skip
+recipe(Recipe(
+    "if", "rate", 1, 0.0, 1.0, signed=False, per_channel=False, recommended_timesteps=64,
+    summary="integrate-and-fire neurons, one spike a step: the typical method",
+))  # fmt: skip
+recipe(Recipe(
+    "refine", "refine", 15, 0.5, None, signed=True, per_channel=False,
+    summary="neurons send corrections of their estimate in adaptive units: fewest spikes",
+))  # fmt: skip
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called ``name``.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"unknown recipe {name!r}; choose from {', '.join(RECIPES)}")
+    return RECIPES[name]

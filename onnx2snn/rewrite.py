@@ -1,0 +1,288 @@
+"""Writes the spiking network: one timestep, with every state as an input and an output.
+
+Neurons and graded operators become nodes of the domain ``ai.onnx2snn``; everything else stays as it
+is and keeps its tensor names.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx2snn_runtime.errors import UnsupportedError
+from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT, PRODUCER
+from onnx2snn_runtime.neurons import ACTIVATIONS, FAMILIES, Signature, StatefulOperator
+from onnx2snn_runtime.plan import Shape, tensor_shape
+
+from onnx2snn.calibrate import LayerCalibration
+from onnx2snn.classify import Placed, Role
+from onnx2snn.recipes import Recipe
+
+ROUNDING = 1.0 + 1e-6  # keeps the last spike of a cap that is a multiple of the threshold
+HUGE = float(np.finfo(np.float32).max)
+LOWEST_EXPONENT = -20.0
+
+
+def rewrite(
+    model: onnx.ModelProto,
+    placed: list[Placed],
+    calibration: Mapping[str, LayerCalibration],
+    recipe: Recipe,
+) -> onnx.ModelProto:
+    """The spiking network of a normalised and classified model.
+
+    Args:
+        model: normalised ANN, with shapes of all its tensors.
+        placed: its nodes with their roles.
+        calibration: output tensor of a neuron to its threshold.
+        recipe: how neurons are set.
+    """
+    return _Writer(model, placed, calibration, recipe).write()
+
+
+class _Writer:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        placed: list[Placed],
+        calibration: Mapping[str, LayerCalibration],
+        recipe: Recipe,
+    ) -> None:
+        self.model, self.placed = model, placed
+        self.calibration, self.recipe = calibration, recipe
+        graph = model.graph
+        values = [*graph.value_info, *graph.input, *graph.output]
+        self.shapes: dict[str, Shape] = {value.name: tensor_shape(value) for value in values}
+        self.types = {value.name: value.type.tensor_type.elem_type for value in values}
+        self.arrays = {item.name: item for item in graph.initializer}
+        self.opset = next(item.version for item in model.opset_import if not item.domain)
+        self.nodes: list[NodeProto] = []
+        self.initializers = list(graph.initializer)
+        self.value_info = list(graph.value_info)
+        self.states: list[tuple[str, Shape, int]] = []
+        self.functions: dict[str, onnx.FunctionProto] = {}
+        self.taken = {name for name in self.shapes} | set(self.arrays)
+        self.step = self.unique("step")
+        self.clock = False
+        self.renamed: dict[str, str] = {}
+
+    def write(self) -> onnx.ModelProto:
+        rate = self.recipe.code == "rate"
+        body = {
+            name
+            for item in self.placed
+            if item.role not in (Role.TAIL, Role.HEAD)
+            for name in item.node.output
+        }
+        if rate:
+            for output in self.model.graph.output:
+                if output.name in body:
+                    self.renamed[output.name] = self.unique(output.name + ".signal")
+        readouts: dict[str, str] = {}
+        for item in self.placed:
+            node = NodeProto()
+            node.CopyFrom(item.node)
+            if item.role is Role.TAIL and rate:
+                self.read_means(node, readouts)
+            else:
+                self.rename(node)
+            if item.role is Role.NEURON:
+                self.neuron(node, item.node.output[0])
+            elif item.role in (Role.GRADED, Role.POOL) and rate:
+                self.graded(node, item)
+            else:
+                self.nodes.append(node)
+        for name, signal in self.renamed.items():
+            if name not in readouts:
+                self.readout(signal, name)
+        return self.finish()
+
+    def rename(self, node: NodeProto) -> None:
+        """A body tensor that is also an answer gives its name to the mean."""
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                names[index] = self.renamed.get(name, name)
+
+    def read_means(self, node: NodeProto, readouts: dict[str, str]) -> None:
+        """Put a readout on every float edge into the tail."""
+        tail = {name for item in self.placed if item.role is Role.TAIL for name in item.node.output}
+        for index, name in enumerate(node.input):
+            if not name or name in tail or name in self.arrays:
+                continue
+            if self.types.get(name, TensorProto.FLOAT) != TensorProto.FLOAT:
+                continue
+            if self.shapes.get(name, (BATCH,))[:1] != (BATCH,):
+                continue
+            if name not in readouts:
+                mean = name if name in self.renamed else self.unique(name + ".mean")
+                readouts[name] = mean
+                self.readout(self.renamed.get(name, name), mean)
+            node.input[index] = readouts[name]
+
+    def readout(self, signal: str, mean: str) -> None:
+        """The running mean of a signal."""
+        operator = FAMILIES["Readout"](Signature("Identity"))
+        name = self.unique(f"{signal}.readout")
+        shape = self.shape(signal if signal in self.shapes else mean)
+        self.emit(operator, name, [signal], [mean], [shape], {})
+        if mean not in self.shapes:
+            self.describe(mean, shape)
+
+    def neuron(self, node: NodeProto, layer: str) -> None:
+        """Replace an activation by a spiking neuron."""
+        recipe, op = self.recipe, node.op_type
+        low, high = self.value_range(node)
+        threshold = self.unique(f"{node.name or layer}.threshold")
+        array = self.calibration[layer].threshold
+        cap = max(abs(low), abs(high))
+        if np.isfinite(cap) and cap > 0:
+            array = np.minimum(array, np.float32(cap))
+        self.initializers.append(numpy_helper.from_array(array, threshold))
+        signature = Signature(op, len(node.input), (0,))
+        attributes: dict[str, Any]
+        shape = self.shape(layer)
+        if recipe.code == "refine":
+            gentle = recipe.burst_limit <= 2
+            attributes = {
+                "burst_limit": float(recipe.burst_limit),
+                "growth": 1.0 if gentle else 2.0,
+                "lowest": LOWEST_EXPONENT,
+                "highest": 0.0 if gentle else 2.0,
+                "low": max(low, -HUGE),
+                "high": min(high, HUGE),
+            }
+            operator = FAMILIES["Refine"](signature)
+        else:
+            signed = recipe.signed or low < 0
+            capped = np.isfinite(cap) and recipe.v0 == 0
+            attributes = {
+                "v0": float(recipe.v0),
+                "burst_limit": float(recipe.burst_limit),
+                "lower_limit": -float(recipe.burst_limit) if signed else 0.0,
+                "rounding": ROUNDING if capped else 1.0,
+            }
+            operator = FAMILIES["BurstIF"](signature)
+        inputs = [*node.input, threshold]
+        self.emit(
+            operator, node.name, inputs, [node.output[0]], [shape] * 2, attributes, node
+        )
+
+    def value_range(self, node: NodeProto) -> tuple[float, float]:
+        """Infimum and supremum of an activation."""
+        if node.op_type == "Clip":
+            low, high = (float(numpy_helper.to_array(self.arrays[n])) for n in node.input[1:3])
+            return (-np.inf if low <= -HUGE else low), (np.inf if high >= HUGE else high)
+        entry = ACTIVATIONS[node.op_type]
+        return entry.low, entry.high
+
+    def graded(self, node: NodeProto, item: Placed) -> None:
+        """Replace a nonlinear operator by the graded law."""
+        family = "LIPool" if item.role is Role.POOL else "Graded"
+        moving = tuple(dict.fromkeys(item.moving))
+        operator = FAMILIES[family](Signature(node.op_type, len(node.input), moving))
+        sums = [self.shape(item.node.input[index]) for index in moving]
+        shapes = [*sums, self.shape(item.node.output[0])]
+        del node.output[1:]
+        self.emit(operator, node.name, list(node.input), list(node.output), shapes, {}, node)
+
+    def emit(
+        self,
+        operator: StatefulOperator,
+        name: str,
+        inputs: list[str],
+        outputs: list[str],
+        shapes: list[Shape],
+        attributes: dict[str, Any],
+        source: NodeProto | None = None,
+    ) -> None:
+        """Append one stateful node with its states."""
+        states = [self.unique(f"{name}.{suffix}") for suffix in operator.state_names]
+        for state, shape in zip(states, shapes, strict=True):
+            if not shape or shape[0] != BATCH or not all(isinstance(s, int) for s in shape[1:]):
+                raise UnsupportedError(
+                    f"node {name!r}: the shape {list(shape)} of its state is not known",
+                    advice="give the input's size: --input-shape NAME:1,3,32,32",
+                )
+            self.states.append((state, shape, TensorProto.FLOAT))
+        if operator.needs_step:
+            self.clock = True
+            inputs = [*inputs, self.step + NEXT]
+        signature = operator.signature
+        node = helper.make_node(
+            operator.function_name,
+            [*inputs, *states],
+            [*outputs, *(state + NEXT for state in states)],
+            name=name,
+            domain=DOMAIN,
+            family=operator.family,
+            op=signature.op,
+            moving=list(signature.moving),
+            **attributes,
+        )
+        if source is not None:
+            node.attribute.extend(source.attribute)
+        self.nodes.append(node)
+        self.functions.setdefault(operator.function_name, operator.function(self.opset))
+
+    def finish(self) -> onnx.ModelProto:
+        """Clock, inputs, outputs and functions into one model."""
+        if self.clock:
+            tick = FAMILIES["Tick"](Signature("Identity"))
+            self.nodes.insert(0, helper.make_node(
+                "Tick", [self.step], [self.step + NEXT], name=self.unique("tick"),
+                domain=DOMAIN, family="Tick", op="Identity", moving=[0],
+            ))  # fmt: skip
+            self.functions["Tick"] = tick.function(self.opset)
+            self.states.insert(0, (self.step, (), TensorProto.INT64))
+        graph = self.model.graph
+        read = {name for node in self.nodes for name in node.input}
+        made = {name for node in self.nodes for name in node.output}
+        used = [item for item in self.initializers if item.name in read | self.outputs()]
+        info = [value for value in self.value_info if value.name in made]
+        inputs = [
+            *graph.input,
+            *(helper.make_tensor_value_info(name, kind, shape) for name, shape, kind in self.states),
+        ]
+        outputs = [
+            *graph.output,
+            *(
+                helper.make_tensor_value_info(name + NEXT, kind, shape)
+                for name, shape, kind in self.states
+            ),
+        ]
+        spiking = helper.make_graph(
+            self.nodes, graph.name or "spiking_network", inputs, outputs, used, value_info=info
+        )
+        opsets = [*self.model.opset_import]
+        if self.functions:
+            opsets.append(helper.make_opsetid(DOMAIN, 1))
+        kept = [f for f in self.model.functions if f.name not in self.functions]
+        return helper.make_model(
+            spiking,
+            producer_name=PRODUCER,
+            opset_imports=opsets,
+            functions=[*kept, *(self.functions[name] for name in sorted(self.functions))],
+            ir_version=max(8, self.model.ir_version),
+        )
+
+    def outputs(self) -> set[str]:
+        return {output.name for output in self.model.graph.output}
+
+    def shape(self, name: str) -> Shape:
+        original = {signal: name for name, signal in self.renamed.items()}.get(name, name)
+        return self.shapes.get(original, ())
+
+    def describe(self, name: str, shape: Shape) -> None:
+        """Remember the shape of a new tensor in the file."""
+        self.shapes[name] = shape
+        self.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+
+    def unique(self, name: str) -> str:
+        """``name``, with a number if it is taken."""
+        candidate, number = name, 1
+        while candidate in self.taken or candidate + NEXT in self.taken:
+            number += 1
+            candidate = f"{name}_{number}"
+        self.taken.add(candidate)
+        return candidate
