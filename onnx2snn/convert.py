@@ -1,0 +1,234 @@
+"""The conversion as one readable function: read, normalise, classify, calibrate, rewrite, verify."""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir
+from onnx2snn_runtime.backends import Backend, open_backend
+from onnx2snn_runtime.data import Dataset, open_data
+from onnx2snn_runtime.errors import ModelError, UsageError
+from onnx2snn_runtime.files import load_model
+from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
+from onnx2snn_runtime.plan import tensor_shape
+from onnx2snn_runtime.preprocessing import Preprocessing
+
+from onnx2snn import __version__
+from onnx2snn.calibrate import LayerCalibration, collect, set_threshold
+from onnx2snn.classify import Placed, Role, classify
+from onnx2snn.passes import normalise
+from onnx2snn.recipes import Recipe, find_recipe
+from onnx2snn.rewrite import rewrite
+from onnx2snn.spiking_model import SpikingModel
+from onnx2snn.verify import verify
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage, how many images are done, and how many there are."""
+
+CALIBRATION_SAMPLES = 512
+NOISE_IMAGES = 64
+BATCH_BYTES = 256 * 2**20
+MAX_BATCH = 64
+
+
+@dataclass(frozen=True)
+class CalibrationSource:
+    """Where calibration images come from: a data set, or noise when there is none."""
+
+    dataset: Dataset | None
+    samples: int
+    preprocessing: Preprocessing | None
+    seed: int = 0
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return NOISE_IMAGES if self.dataset is None else min(self.samples, self.dataset.count)
+
+    def batches(self, model: onnx.ModelProto, size: int) -> Iterator[dict[str, Any]]:
+        """Batches of at most ``size`` images by input name."""
+        inputs = image_inputs(model)
+        if self.dataset is None:
+            generator = np.random.default_rng(self.seed)
+            images = {
+                name: generator.standard_normal((NOISE_IMAGES, *shape), dtype=np.float32)
+                for name, shape in inputs.items()
+            }
+            for start in range(0, NOISE_IMAGES, size):
+                yield {name: array[start : start + size] for name, array in images.items()}
+            return
+        if len(inputs) != 1:
+            raise UsageError(
+                f"the model has {len(inputs)} inputs ({', '.join(inputs)}); calibration data can "
+                "feed one",
+                advice="convert without --calibration",
+            )
+        ((name, shape),) = inputs.items()
+        done = 0
+        for images, _ in self.dataset.batches(size, shape, self.preprocessing):
+            images = images[: self.count - done]
+            done += len(images)
+            yield {name: images}
+            if done >= self.count:
+                return
+
+
+def convert(
+    model: str | Path | onnx.ModelProto,
+    *,
+    calibration: Any = None,
+    calibration_samples: int = CALIBRATION_SAMPLES,
+    recipe: str | Recipe = "fast",
+    burst: int | None = None,
+    v0: float | None = None,
+    scale: float | None = None,
+    threshold: str | None = None,
+    percentile: float | None = None,
+    per_channel: bool | None = None,
+    preprocess: str | Preprocessing | None = None,
+    input_shapes: Mapping[str, Sequence[int | str]] | None = None,
+    strict: bool = False,
+    allow_analog: bool = False,
+    backend: str = "auto",
+    seed: int = 0,
+    progress: Progress = lambda stage, done, total: None,
+) -> SpikingModel:
+    """Turn a trained CNN into a spiking neural network.
+
+    Args:
+        model: path of an ONNX file, or the model itself.
+        calibration: images for the thresholds: a path or an array (see ``open_data``); None takes
+            noise and warns.
+        calibration_samples: how many of them at most.
+        recipe: ``fast``, ``paper``, ``if``, ``refine``, or a ``Recipe``.
+        burst: burst limit γ, spikes per neuron and step at most.
+        v0: initial charge in units of the threshold, 0 ≤ v0 < 1.
+        scale: factor on the calibrated threshold.
+        threshold: threshold rule, ``max``, ``percentile`` or ``mse``.
+        percentile: percentile of the rule ``percentile``.
+        per_channel: one threshold per channel instead of per layer.
+        preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``.
+        input_shapes: sizes of dynamic inputs, batch first.
+        strict: refuse graded operators, and a network whose check fails.
+        allow_analog: accept a network in which nothing spikes.
+        backend: backend for calibration and the check.
+        seed: seed of the noise that stands in for calibration images.
+        progress: is told how far long stages are.
+
+    Returns:
+        The spiking network, checked against the ANN layer by layer.
+
+    Raises:
+        ModelError: the file cannot be read or is not valid.
+        UnsupportedError: with everything that cannot be converted.
+        DataError: the calibration images do not fit.
+        UsageError: an option is out of range.
+    """
+    settings = (find_recipe(recipe) if isinstance(recipe, str) else recipe).with_options(
+        burst_limit=burst, v0=v0, scale=scale, rule=threshold, percentile=percentile,
+        per_channel=per_channel,
+    )  # fmt: skip
+    if calibration_samples < 1:
+        raise UsageError(f"--calibration-samples must be at least 1, got {calibration_samples}")
+    engine, _ = open_backend(backend)
+    steps = preprocess if isinstance(preprocess, Preprocessing) else Preprocessing.parse(preprocess)
+    dataset = None if calibration is None else open_data(calibration)
+    source = CalibrationSource(dataset, calibration_samples, steps, seed)
+
+    ann, digest = read(model)
+    normal, notes = normalise(ann, input_shapes=input_shapes or {}, run=engine.compile)
+    network = onnx_ir.to_proto(normal)
+    placed = classify(network, strict=strict, allow_analog=allow_analog)
+    thresholds = calibrate(network, placed, settings, source, engine, progress)
+    spiking = rewrite(network, placed, thresholds, settings)
+    check = verify(network, spiking, placed, settings, source, engine, progress)
+
+    result = SpikingModel(spiking, network, settings, placed, thresholds, check, notes)
+    write_metadata(spiking, {
+        "format_version": FORMAT_VERSION,
+        "onnx2snn": __version__,
+        "recipe": settings.as_dict(),
+        "recommended_t": settings.recommended_timesteps,
+        "layers": [layer.as_dict() for layer in result.layers],
+        "preprocessing": steps.to_json() if steps else None,
+        "source_sha256": digest,
+        "calibration": {"images": source.count, "noise": dataset is None},
+        "verified": check.passed,
+    })  # fmt: skip
+    if dataset is None:
+        warnings.warn(
+            "no calibration images: thresholds come from random noise and are probably poor; "
+            "give real images with --calibration",
+            UserWarning,
+            stacklevel=2,
+        )
+    return result
+
+
+def read(model: str | Path | onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+    """The source model and its sha256."""
+    if isinstance(model, onnx.ModelProto):
+        loaded = onnx.ModelProto()
+        loaded.CopyFrom(model)
+        digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    else:
+        loaded = load_model(model)
+        with Path(model).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if is_spiking(loaded):
+        raise ModelError(
+            "the model is a spiking network already", advice="run it: onnx2snn run MODEL INPUT"
+        )
+    return loaded, digest
+
+
+def calibrate(
+    network: onnx.ModelProto,
+    placed: list[Placed],
+    recipe: Recipe,
+    source: CalibrationSource,
+    backend: Backend,
+    progress: Progress,
+) -> dict[str, LayerCalibration]:
+    """Threshold of every neuron layer, by the name of its output tensor."""
+    layers = [item.node.output[0] for item in placed if item.role is Role.NEURON]
+    if not layers:
+        return {}
+    done = 0
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        progress("calibrate", done, source.count)
+
+    size = batch_size(network)
+    batches = source.batches(network, size)
+    histograms = collect(network, layers, batches, backend, advance)
+    ranks = {value.name: len(tensor_shape(value)) for value in network.graph.value_info}
+    ranks.update({value.name: len(tensor_shape(value)) for value in network.graph.output})
+    return {
+        name: set_threshold(histogram, ranks.get(name, 2), recipe)
+        for name, histogram in histograms.items()
+    }
+
+
+def batch_size(network: onnx.ModelProto) -> int:
+    """How many images at once keep all activations of the ANN within the memory budget."""
+    values = sum(
+        int(np.prod([size for size in tensor_shape(value) if isinstance(size, int)]))
+        for value in network.graph.value_info
+    )
+    return max(1, min(MAX_BATCH, BATCH_BYTES // max(1, 4 * values)))
+
+
+def image_inputs(network: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Name and shape without batch of every input that is an image."""
+    return {
+        value.name: tuple(int(size) for size in tensor_shape(value)[1:])
+        for value in network.graph.input
+    }

@@ -1,0 +1,239 @@
+"""Operations of a network: multiplications of the ANN, and the fan-out of its neurons.
+
+The fan-out of a neuron is the number of weights that its spike meets up to the next weighted
+operator. It is found by sending ones backwards: from the output of a weighted operator through
+weights replaced by (weight ≠ 0), then back through the affine nodes in between.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, helper, numpy_helper
+from onnx2snn_runtime.interpreter import Interpreter
+from onnx2snn_runtime.plan import tensor_shape
+
+Array = NDArray[np.float64]
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor for a batch of one image."""
+    graph = model.graph
+    return {
+        value.name: tuple(size if isinstance(size, int) else 1 for size in tensor_shape(value))
+        for value in [*graph.value_info, *graph.input, *graph.output]
+    }
+
+
+def multiplications(model: onnx.ModelProto) -> dict[str, int]:
+    """Multiply-accumulates per image of each weighted node, without padding taps and zero weights.
+
+    Returns:
+        Node name to count.
+    """
+    weights = {item.name: item for item in model.graph.initializer}
+    shapes = shapes_of(model)
+    return {
+        node.name: int(back.sum())
+        for node in model.graph.node
+        if node.op_type in WEIGHTED and node.input[1] in weights and node.input[0] in shapes
+        for back in [_back_through_weights(node, weights, shapes)]
+    }
+
+
+def fan_out(model: onnx.ModelProto, tensor: str) -> Array:
+    """Weights that a spike of each element of ``tensor`` meets, shape of one image [1,*].
+
+    A path that ends in an operator with a state counts one operation, as an identity shortcut does.
+    """
+    return _FanOut(model).of(tensor)
+
+
+class FanOut:
+    """Fan-outs of many tensors of one model, each computed once."""
+
+    def __init__(self, model: onnx.ModelProto, ends: frozenset[str] = frozenset()) -> None:
+        self.inner = _FanOut(model, ends)
+
+    def of(self, tensor: str) -> Array:
+        """Fan-out of every element of ``tensor``, [1,*]."""
+        return self.inner.of(tensor)
+
+
+class _FanOut:
+    def __init__(self, model: onnx.ModelProto, ends: frozenset[str] = frozenset()) -> None:
+        self.weights = {item.name: item for item in model.graph.initializer}
+        self.shapes = shapes_of(model)
+        self.opset = next(item.version for item in model.opset_import if not item.domain)
+        self.ends = ends
+        self.readers: dict[str, list[NodeProto]] = {}
+        for node in model.graph.node:
+            for name in dict.fromkeys(node.input):
+                self.readers.setdefault(name, []).append(node)
+        self.known: dict[str, Array] = {}
+
+    def of(self, tensor: str) -> Array:
+        if tensor not in self.known:
+            total = np.zeros(self.shapes[tensor])
+            for node in self.readers.get(tensor, []):
+                total = total + self.through(node, tensor)
+            self.known[tensor] = total
+        return self.known[tensor]
+
+    def through(self, node: NodeProto, tensor: str) -> Array:
+        """What ``tensor`` meets in and behind one of its readers."""
+        if node.name in self.ends:
+            return np.ones(self.shapes[tensor])
+        if node.op_type in WEIGHTED and node.input[1] in self.weights:
+            return _back_through_weights(node, self.weights, self.shapes)
+        after = self.of(node.output[0])
+        total = np.zeros(self.shapes[tensor])
+        for index, name in enumerate(node.input):
+            if name == tensor:
+                total = total + self.back(node, index, after)
+        return total
+
+    def back(self, node: NodeProto, index: int, after: Array) -> Array:
+        """Fan-out behind an affine node brought back to its input ``index``."""
+        shape = self.shapes[node.input[index]]
+        rule = _BACK.get(node.op_type)
+        if rule is not None:
+            return rule(self, node, shape, after)
+        return self.back_by_positions(node, index, shape, after)
+
+    def back_by_positions(
+        self, node: NodeProto, index: int, shape: tuple[int, ...], after: Array
+    ) -> Array:
+        """Nodes that only move elements: run them on element numbers, add up what arrives."""
+        size = int(np.prod(shape))
+        numbers = np.arange(1, size + 1, dtype=np.float64).reshape(shape)
+        feeds = {
+            name: numbers if i == index else np.zeros(self.shapes[name])
+            for i, name in enumerate(node.input)
+            if name and name not in self.weights
+        }
+        moved = np.rint(self.run(node, feeds)).astype(np.int64).reshape(-1)
+        total = np.zeros(size + 1)
+        np.add.at(total, np.clip(moved, 0, size), np.broadcast_to(after, after.shape).reshape(-1))
+        return total[1:].reshape(shape)
+
+    def run(self, node: NodeProto, feeds: dict[str, Array]) -> Any:
+        """The first output of a single node."""
+        used = [self.weights[name] for name in node.input if name in self.weights]
+        graph = helper.make_graph(
+            [node],
+            "one",
+            [helper.make_tensor_value_info(n, onnx.TensorProto.DOUBLE, a.shape) for n, a in feeds.items()],
+            [helper.make_tensor_value_info(node.output[0], onnx.TensorProto.DOUBLE, None)],
+            used,
+        )  # fmt: skip
+        opsets = [helper.make_opsetid("", self.opset)]
+        model = helper.make_model(graph, opset_imports=opsets)
+        return Interpreter(model)(feeds)[node.output[0]]
+
+
+def _same(owner: _FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
+    """Elementwise: every element reaches the same place, or several by broadcasting."""
+    del owner, node
+    while after.ndim > len(shape):
+        after = after.sum(axis=0)
+    for axis, size in enumerate(shape):
+        if size == 1 and after.shape[axis] != 1:
+            after = after.sum(axis=axis, keepdims=True)
+    return np.broadcast_to(after, shape)
+
+
+def _global(owner: _FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
+    """Reductions: every element reaches the one result it is averaged into."""
+    axes = _axes(owner, node, len(shape))
+    kept = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    return np.broadcast_to(after.reshape(kept), shape)
+
+
+def _axes(owner: _FanOut, node: NodeProto, rank: int) -> set[int]:
+    if node.op_type == "GlobalAveragePool":
+        return set(range(2, rank))
+    if len(node.input) > 1 and node.input[1] in owner.weights:
+        given = numpy_helper.to_array(owner.weights[node.input[1]]).reshape(-1).tolist()
+        return {int(axis) % rank for axis in given} or set(range(rank))
+    return set(range(rank))
+
+
+def _average(owner: _FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
+    """Average pooling: every element reaches the windows that hold it."""
+    channels = shape[1]
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    kernel = attributes["kernel_shape"]
+    weight = np.ones((channels, 1, *kernel))
+    return _transposed(weight, attributes, channels, shape, after)
+
+
+def _back_through_weights(
+    node: NodeProto, weights: dict[str, onnx.TensorProto], shapes: dict[str, tuple[int, ...]]
+) -> Array:
+    """Number of nonzero weights that each input element of a weighted node meets, [1,*]."""
+    mask = (numpy_helper.to_array(weights[node.input[1]]) != 0).astype(np.float64)
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    shape, out = shapes[node.input[0]], shapes[node.output[0]]
+    if node.op_type in ("Gemm", "MatMul"):
+        if attributes.get("transB", 0):
+            mask = mask.T
+        rows = mask.sum(axis=-1)
+        return np.broadcast_to(rows, shape).astype(np.float64)
+    ones = np.ones(out)
+    if node.op_type == "Conv":
+        return _transposed(mask, attributes, int(attributes.get("group", 1)), shape, ones)
+    allowed = ("strides", "pads", "dilations", "group", "kernel_shape")
+    kept = {name: value for name, value in attributes.items() if name in allowed}
+    forward = helper.make_node("Conv", ["x", "w"], ["y"], **kept)
+    return _run_node(forward, {"x": ones, "w": mask})
+
+
+def _transposed(
+    mask: Array, attributes: dict[str, Any], group: int, shape: tuple[int, ...], after: Array
+) -> Array:
+    """Transpose of a convolution with weights ``mask``, applied to ``after``."""
+    rank = len(shape) - 2
+    kernel = mask.shape[2:]
+    strides = list(attributes.get("strides", [1] * rank))
+    dilations = list(attributes.get("dilations", [1] * rank))
+    pads = list(attributes.get("pads", [0] * 2 * rank))
+    padded = [shape[2 + i] + pads[i] + pads[rank + i] for i in range(rank)]
+    reach = [
+        (after.shape[2 + i] - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1
+        for i in range(rank)
+    ]
+    node = helper.make_node(
+        "ConvTranspose", ["x", "w"], ["y"], strides=strides, dilations=dilations, group=group
+    )
+    full = _run_node(node, {"x": after, "w": mask})
+    extra = [max(0, padded[i] - reach[i]) for i in range(rank)]
+    full = np.pad(full, [(0, 0), (0, 0), *((0, e) for e in extra)])
+    window = tuple(slice(pads[i], pads[i] + shape[2 + i]) for i in range(rank))
+    return full[(slice(None), slice(None), *window)]
+
+
+def _run_node(node: NodeProto, feeds: dict[str, Array]) -> Any:
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info(n, onnx.TensorProto.DOUBLE, a.shape) for n, a in feeds.items()],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.DOUBLE, None)],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    return Interpreter(model)(feeds)["y"]
+
+
+_Rule = Callable[[_FanOut, NodeProto, tuple[int, ...], Array], Array]
+_ELEMENTWISE = ("Add", "Sub", "Sum", "Mul", "Div", "Neg", "Identity", "BatchNormalization",
+                "Dropout", "Cast", "Mean")  # fmt: skip
+_BACK: dict[str, _Rule] = {
+    **dict.fromkeys(_ELEMENTWISE, _same),
+    "GlobalAveragePool": _global,
+    "ReduceMean": _global,
+    "ReduceSum": _global,
+    "AveragePool": _average,
+}

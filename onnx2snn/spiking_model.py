@@ -1,0 +1,131 @@
+"""The result of a conversion: the spiking network with what is known about its layers."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx2snn_runtime.files import save_model
+from onnx2snn_runtime.network import Network
+from onnx2snn_runtime.plan import tensor_shape
+
+from onnx2snn.calibrate import LayerCalibration
+from onnx2snn.classify import Placed, Role
+from onnx2snn.costs import multiplications
+from onnx2snn.recipes import Recipe
+from onnx2snn.verify import Check
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One spiking, pooling or graded layer.
+
+    Attributes:
+        name: name of the node.
+        op: operator of the ANN.
+        role: ``neuron``, ``pool`` or ``graded``.
+        output: name of the output tensor.
+        neurons: elements per image.
+        threshold: smallest and largest threshold, in units of the ANN's activation, or None.
+        burst_limit: spikes per step at most, or None.
+        saturated: share of calibration activations above burst_limit · threshold.
+        dead: share of channels that were silent in calibration.
+        error: relative error of the layer's mean against the ANN in the final check, or None.
+    """
+
+    name: str
+    op: str
+    role: str
+    output: str
+    neurons: int
+    threshold: tuple[float, float] | None
+    burst_limit: int | None
+    saturated: float
+    dead: float
+    error: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The layer as JSON data."""
+        return asdict(self)
+
+
+@dataclass
+class SpikingModel:
+    """A converted network.
+
+    Attributes:
+        proto: the spiking network, an ONNX model of one timestep.
+        ann: the normalised ANN that it stands for.
+        recipe: the settings used.
+        placed: nodes of the ANN with their roles.
+        calibration: output tensor of a neuron to its calibration.
+        check: comparison with the ANN, layer by layer.
+        notes: what the passes did, and why a rewrite did not fire.
+    """
+
+    proto: onnx.ModelProto
+    ann: onnx.ModelProto
+    recipe: Recipe
+    placed: list[Placed]
+    calibration: dict[str, LayerCalibration]
+    check: Check
+    notes: list[Any]
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Layers with a state, in order."""
+        graph = self.ann.graph
+        sizes = {}
+        for value in [*graph.value_info, *graph.output]:
+            count = 1
+            for size in tensor_shape(value)[1:]:
+                count *= size if isinstance(size, int) else 1
+            sizes[value.name] = count
+        found = []
+        for item in self.placed:
+            if item.role not in (Role.NEURON, Role.POOL, Role.GRADED):
+                continue
+            output = item.node.output[0]
+            known = self.calibration.get(output)
+            thresholds = known.threshold if known else None
+            found.append(
+                Layer(
+                    name=item.node.name,
+                    op=item.node.op_type,
+                    role=item.role.value,
+                    output=output,
+                    neurons=sizes.get(output, 0),
+                    threshold=None
+                    if thresholds is None
+                    else (float(thresholds.min()), float(thresholds.max())),
+                    burst_limit=self.recipe.burst_limit if known else None,
+                    saturated=known.saturated if known else 0.0,
+                    dead=known.dead if known else 0.0,
+                    error=self.check.layer_errors.get(output),
+                )
+            )
+        return found
+
+    def save(self, path: str | Path) -> None:
+        """Write the ``.snn.onnx`` file, whole or not at all.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        save_model(self.proto, path)
+
+    def network(self, backend: str = "auto", threads: int | None = None) -> Network:
+        """The spiking network, ready to run."""
+        return Network(self.proto, backend=backend, threads=threads)
+
+    def summary(self) -> str:
+        """A short account in plain text."""
+        roles = [layer.role for layer in self.layers]
+        macs = sum(multiplications(self.ann).values())
+        lines = [
+            f"recipe {self.recipe.name}, burst limit {self.recipe.burst_limit}",
+            f"{roles.count('neuron')} spiking layers, {roles.count('pool')} poolings, "
+            f"{roles.count('graded')} graded operators, {macs / 1e6:.1f} M MACs per image",
+            f"check: {self.check.text}",
+        ]
+        return "\n".join(lines)

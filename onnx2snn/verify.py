@@ -1,0 +1,175 @@
+"""Steps the spiking network on calibration images and compares it with the ANN, layer by layer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx2snn_runtime.backends.base import Backend
+from onnx2snn_runtime.engine import Engine
+from onnx2snn_runtime.plan import Stateful, make_plan
+
+from onnx2snn.calibrate import with_outputs
+from onnx2snn.classify import Placed, Role
+from onnx2snn.costs import multiplications
+from onnx2snn.recipes import Recipe
+
+if TYPE_CHECKING:
+    from onnx2snn.convert import CalibrationSource
+
+TIMESTEPS = {"rate": 64, "refine": 16}
+TOLERANCE = 0.25  # relative to the deviation of the layer over the images
+FALLING = 0.75  # error at T over error at T/2, below which more steps still help
+IMAGES = 16
+BUDGET = 40e9  # multiplications that the check may cost
+SATURATED = 0.01
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far the spiking network is from the ANN.
+
+    Attributes:
+        passed: the outputs approach the ANN's.
+        text: the verdict in one line.
+        timesteps: number of steps run.
+        images: number of images.
+        agreement: share of images with the same largest output, or None.
+        output_error: relative error of the outputs.
+        layer_errors: output tensor of a layer to its relative error.
+    """
+
+    passed: bool
+    text: str
+    timesteps: int = 0
+    images: int = 0
+    agreement: float | None = None
+    output_error: float = 0.0
+    layer_errors: dict[str, float] = field(default_factory=dict)
+
+
+class _Means:
+    """Mean output of every stateful operator, after the last step and after half of them."""
+
+    def __init__(self, refine: bool, half: int) -> None:
+        self.refine, self.half = refine, half
+        self.sums: dict[str, Any] = {}
+        self.steps: dict[str, int] = {}
+        self.halfway: dict[str, Any] = {}
+
+    def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
+        del counts
+        if unit.operator.family == "Readout":
+            return
+        for offset, output in enumerate(outputs):
+            step = first_step + offset
+            if self.refine:
+                self.sums[unit.output] = output * step
+            else:
+                self.sums[unit.output] = self.sums.get(unit.output, 0) + output.astype(np.float64)
+            self.steps[unit.output] = step
+            if step == self.half:
+                self.halfway[unit.output] = self.sums[unit.output] / step
+
+    def means(self) -> dict[str, Any]:
+        return {name: total / self.steps[name] for name, total in self.sums.items()}
+
+
+def verify(
+    ann: onnx.ModelProto,
+    spiking: onnx.ModelProto,
+    placed: list[Placed],
+    recipe: Recipe,
+    source: "CalibrationSource",
+    backend: Backend,
+    progress: Callable[[str, int, int], None],
+) -> Check:
+    """Compare layer means with the ANN's activations, relative to the layer's deviation."""
+    layers = {
+        item.node.output[0]: item for item in placed
+        if item.role in (Role.NEURON, Role.POOL, Role.GRADED)
+    }  # fmt: skip
+    if not any(item.role is Role.NEURON for item in layers.values()):
+        return Check(True, "nothing spikes: the network is the ANN itself")
+    timesteps = TIMESTEPS[recipe.code]
+    macs = max(1, sum(multiplications(ann).values()))
+    images = max(1, min(IMAGES, int(BUDGET / (macs * timesteps))))
+    feeds = next(source.batches(ann, images))
+    progress("check", 0, 1)
+    extra = [*layers, *(output.name for output in ann.graph.output)]
+    reference = backend.compile(with_outputs(ann, extra))(feeds)
+    half = timesteps // 2
+    observer = _Means(recipe.code == "refine", half)
+    engine = Engine(make_plan(spiking), backend)
+    answers = dict(engine.run(feeds, [half, timesteps], observer=observer))
+    progress("check", 1, 1)
+
+    means, halfway = observer.means(), observer.halfway
+    names = {unit.output: unit.output.removesuffix(".signal") for unit in engine.plan.stateful}
+    errors = {
+        names[name]: relative_error(mean, reference[names[name]])
+        for name, mean in means.items()
+        if names[name] in reference
+    }
+    early = {
+        names[name]: relative_error(mean, reference[names[name]])
+        for name, mean in halfway.items()
+        if names[name] in reference
+    }
+    outputs = {name: answers[timesteps][name] for name in engine.plan.outputs}
+    error = max(_output_error(outputs[name], reference[name]) for name in outputs)
+    before = max(_output_error(answers[half][name], reference[name]) for name in outputs)
+    first = next(iter(outputs))
+    agreement = class_agreement(outputs[first], reference[first])
+    finite = all(np.all(np.isfinite(value)) for value in outputs.values())
+    passed = bool(finite and (error <= TOLERANCE or error <= FALLING * before))
+    text = _verdict(passed, error, agreement, len(next(iter(feeds.values()))), timesteps)
+    if not passed:
+        text += "; " + _cause(errors, early, finite)
+    count = len(next(iter(feeds.values())))
+    return Check(passed, text, timesteps, count, agreement, error, errors)
+
+
+def _output_error(found: Any, expected: Any) -> float:
+    return relative_error(found, expected) if expected.dtype.kind == "f" else 0.0
+
+
+def relative_error(found: Any, expected: Any) -> float:
+    """L2 distance relative to the deviation of the expected values from their mean."""
+    expected = np.asarray(expected, dtype=np.float64)
+    distance = float(np.linalg.norm(np.asarray(found, dtype=np.float64) - expected))
+    spread = float(np.linalg.norm(expected - expected.mean()))
+    return distance / spread if spread > 1e-12 else distance
+
+
+def class_agreement(found: Any, expected: Any) -> float | None:
+    """Share of images with the same class, or None when the output is not [N, classes]."""
+    if expected.ndim != 2 or expected.shape[1] < 2 or expected.dtype.kind != "f":
+        return None
+    return float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1)))
+
+
+def _verdict(
+    passed: bool, error: float, agreement: float | None, images: int, timesteps: int
+) -> str:
+    same = "" if agreement is None else f", same class {round(agreement * images)}/{images}"
+    word = "ok" if passed else "DEPARTS"
+    return f"{word}: output error {error:.3f} after {timesteps} steps on {images} images{same}"
+
+
+def _cause(errors: dict[str, float], early: dict[str, float], finite: bool) -> str:
+    """The first layer that departs, with the likely cause."""
+    if not finite:
+        return "an output is not finite"
+    for name, error in errors.items():
+        if not np.isfinite(error):
+            return f"layer {name!r} is not finite"
+        if error > TOLERANCE:
+            if error <= FALLING * early.get(name, np.inf):
+                return f"layer {name!r} departs first ({error:.2f}): too few steps, still falling"
+            return (
+                f"layer {name!r} departs first ({error:.2f}) and no longer improves: its threshold "
+                "saturates; calibrate with more images, or raise --scale"
+            )
+    return "no single layer departs: the errors add up; use more steps or a smaller --scale"
