@@ -12,10 +12,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
+from onnx2snn_runtime.format import DOMAIN
 from onnx2snn_runtime.interpreter import Interpreter
+from onnx2snn_runtime.ops import OPERATORS, Law
 from onnx2snn_runtime.plan import tensor_shape
 
 Array = NDArray[np.float64]
+_AFFINE = (Law.AFFINE, Law.AFFINE_ONE, Law.AFFINE_FIRST)
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -44,31 +47,21 @@ def multiplications(model: onnx.ModelProto) -> dict[str, int]:
     }
 
 
-def fan_out(model: onnx.ModelProto, tensor: str) -> Array:
-    """Weights that a spike of each element of ``tensor`` meets, shape of one image [1,*].
-
-    A path that ends in an operator with a state counts one operation, as an identity shortcut does.
-    """
-    return _FanOut(model).of(tensor)
-
-
 class FanOut:
-    """Fan-outs of many tensors of one model, each computed once."""
+    """Fan-outs of the tensors of a spiking network, each computed once.
 
-    def __init__(self, model: onnx.ModelProto, ends: frozenset[str] = frozenset()) -> None:
-        self.inner = _FanOut(model, ends)
+    A spike that reaches an operator with a state without meeting a weight counts one operation, as
+    on an identity shortcut. What is not affine stops the count: there the tail begins for good.
 
-    def of(self, tensor: str) -> Array:
-        """Fan-out of every element of ``tensor``, [1,*]."""
-        return self.inner.of(tensor)
+    Attributes:
+        weighted_nodes: names of the weighted nodes that spikes have reached so far.
+    """
 
-
-class _FanOut:
-    def __init__(self, model: onnx.ModelProto, ends: frozenset[str] = frozenset()) -> None:
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.weighted_nodes: set[str] = set()
         self.weights = {item.name: item for item in model.graph.initializer}
         self.shapes = shapes_of(model)
         self.opset = next(item.version for item in model.opset_import if not item.domain)
-        self.ends = ends
         self.readers: dict[str, list[NodeProto]] = {}
         for node in model.graph.node:
             for name in dict.fromkeys(node.input):
@@ -76,6 +69,7 @@ class _FanOut:
         self.known: dict[str, Array] = {}
 
     def of(self, tensor: str) -> Array:
+        """Fan-out of every element of ``tensor``, [1,*]."""
         if tensor not in self.known:
             total = np.zeros(self.shapes[tensor])
             for node in self.readers.get(tensor, []):
@@ -85,12 +79,18 @@ class _FanOut:
 
     def through(self, node: NodeProto, tensor: str) -> Array:
         """What ``tensor`` meets in and behind one of its readers."""
-        if node.name in self.ends:
-            return np.ones(self.shapes[tensor])
+        if node.domain == DOMAIN:
+            if node.op_type == "Readout":
+                return self.of(node.output[0])
+            return np.ones(self.shapes[tensor]) if tensor in node.input else np.zeros(1)
         if node.op_type in WEIGHTED and node.input[1] in self.weights:
+            self.weighted_nodes.add(node.name)
             return _back_through_weights(node, self.weights, self.shapes)
-        after = self.of(node.output[0])
         total = np.zeros(self.shapes[tensor])
+        entry = OPERATORS.get(node.op_type)
+        if entry is None or entry.law not in _AFFINE:
+            return total
+        after = self.of(node.output[0])
         for index, name in enumerate(node.input):
             if name == tensor:
                 total = total + self.back(node, index, after)
@@ -135,7 +135,7 @@ class _FanOut:
         return Interpreter(model)(feeds)[node.output[0]]
 
 
-def _same(owner: _FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
+def _same(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
     """Elementwise: every element reaches the same place, or several by broadcasting."""
     del owner, node
     while after.ndim > len(shape):
@@ -146,14 +146,14 @@ def _same(owner: _FanOut, node: NodeProto, shape: tuple[int, ...], after: Array)
     return np.broadcast_to(after, shape)
 
 
-def _global(owner: _FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
+def _global(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
     """Reductions: every element reaches the one result it is averaged into."""
     axes = _axes(owner, node, len(shape))
     kept = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
     return np.broadcast_to(after.reshape(kept), shape)
 
 
-def _axes(owner: _FanOut, node: NodeProto, rank: int) -> set[int]:
+def _axes(owner: FanOut, node: NodeProto, rank: int) -> set[int]:
     if node.op_type == "GlobalAveragePool":
         return set(range(2, rank))
     if len(node.input) > 1 and node.input[1] in owner.weights:
@@ -162,7 +162,7 @@ def _axes(owner: _FanOut, node: NodeProto, rank: int) -> set[int]:
     return set(range(rank))
 
 
-def _average(owner: _FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
+def _average(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
     """Average pooling: every element reaches the windows that hold it."""
     channels = shape[1]
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -227,7 +227,7 @@ def _run_node(node: NodeProto, feeds: dict[str, Array]) -> Any:
     return Interpreter(model)(feeds)["y"]
 
 
-_Rule = Callable[[_FanOut, NodeProto, tuple[int, ...], Array], Array]
+_Rule = Callable[[FanOut, NodeProto, tuple[int, ...], Array], Array]
 _ELEMENTWISE = ("Add", "Sub", "Sum", "Mul", "Div", "Neg", "Identity", "BatchNormalization",
                 "Dropout", "Cast", "Mean")  # fmt: skip
 _BACK: dict[str, _Rule] = {

@@ -1,0 +1,125 @@
+"""Synaptic operations and an estimate of the energy of their arithmetic.
+
+Each spike costs one accumulate per weight it meets, each MAC of the ANN one multiply-accumulate.
+Figures per operation: 45 nm, Horowitz, ISSCC 2014. Only arithmetic is counted, no memory traffic.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx2snn_runtime.plan import Plan, Stateful
+
+from onnx2snn.costs import FanOut, multiplications
+
+PICOJOULE_MAC = 4.6  # float32 multiply 3.7 + add 0.9
+PICOJOULE_AC = 0.9  # float32 add
+PICOJOULE_MAC_INTEGER = 0.3  # 8-bit multiply 0.2 + 32-bit add 0.1
+PICOJOULE_AC_INTEGER = 0.1  # 32-bit integer add
+MICROJOULE = 1e-6  # microjoules in a picojoule
+
+
+class EnergyMeter:
+    """Counts spikes and synaptic operations per step while a network runs.
+
+    Args:
+        spiking: the spiking network.
+        plan: its plan.
+    """
+
+    def __init__(self, spiking: onnx.ModelProto, plan: Plan) -> None:
+        self.plan = plan
+        self.macs_by_node = multiplications(spiking)
+        fan_out = FanOut(spiking)
+        self.fan_out: dict[str, NDArray[np.float64]] = {}
+        for unit in plan.stateful:
+            if unit.operator.family != "Readout":
+                self.fan_out[unit.name] = fan_out.of(unit.output).reshape(-1)
+        head = {node.name for node in plan.head.model.graph.node} if plan.head else set()
+        tail = {node.name for node in plan.tail.model.graph.node} if plan.tail else set()
+        self.head_macs = sum(count for name, count in self.macs_by_node.items() if name in head)
+        reached = fan_out.weighted_nodes
+        self.tail_macs = sum(
+            count
+            for name, count in self.macs_by_node.items()
+            if name in tail and name not in reached
+        )
+        self.threshold_of = self.shared_thresholds()
+        self.neurons = sum(
+            int(np.prod([s for s in unit.state_shapes[0] if isinstance(s, int)]))
+            for unit in plan.stateful
+            if unit.operator.spiking
+        )
+        self.spikes: dict[int, float] = {}
+        self.synops: dict[int, float] = {}
+        self.graded_macs: dict[int, float] = {}
+        self.images = 0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the ANN per image."""
+        return sum(self.macs_by_node.values())
+
+    def shared_thresholds(self) -> dict[str, float]:
+        """Pooling layer to the threshold that all its sources share, where they do."""
+        makers = {unit.output: unit for unit in self.plan.stateful}
+        shared = {}
+        for unit in self.plan.stateful:
+            source = makers.get(unit.inputs[0])
+            if unit.operator.family != "LIPool" or source is None:
+                continue
+            if source.name in shared:
+                shared[unit.name] = shared[source.name]
+            elif source.threshold is not None and np.size(source.threshold) == 1:
+                shared[unit.name] = float(np.asarray(source.threshold).reshape(-1)[0])
+            elif source.threshold is not None:
+                shared[unit.name] = np.asarray(source.threshold)
+        return shared
+
+    def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
+        """Add what one stateful operator sent in one chunk."""
+        if unit.operator.family == "Readout":
+            return
+        fan_out = self.fan_out[unit.name]
+        for offset, output in enumerate(outputs):
+            step = first_step + offset
+            if counts is not None:
+                sent = np.abs(counts[offset])
+                self.spikes[step] = self.spikes.get(step, 0.0) + float(sent.sum(dtype=np.float64))
+            elif unit.name in self.threshold_of:
+                sent = np.rint(np.abs(output / self.threshold_of[unit.name]))
+            else:
+                active = (output != 0).reshape(len(output), -1)
+                macs = float((active @ fan_out).sum())
+                self.graded_macs[step] = self.graded_macs.get(step, 0.0) + macs
+                continue
+            operations = float((sent.reshape(len(sent), -1) @ fan_out).sum())
+            self.synops[step] = self.synops.get(step, 0.0) + operations
+
+    def up_to(self, step: int) -> dict[str, float]:
+        """Totals per image over the first ``step`` steps, as keys of ``eval --json``."""
+        images = max(1, self.images)
+        spikes, synops, graded = (
+            sum(value for t, value in table.items() if t <= step) / images
+            for table in (self.spikes, self.synops, self.graded_macs)
+        )
+        macs = self.head_macs + self.tail_macs + graded
+        return {
+            "spikes_per_image": spikes,
+            "synops_per_image": synops,
+            "energy_uj": (synops * PICOJOULE_AC + macs * PICOJOULE_MAC) * MICROJOULE,
+            "energy_int_uj": (synops * PICOJOULE_AC_INTEGER + macs * PICOJOULE_MAC_INTEGER)
+            * MICROJOULE,
+            "neuron_uj": self.neurons * step * PICOJOULE_AC * MICROJOULE,
+        }
+
+
+def ann_energy(macs: float) -> float:
+    """Energy of the ANN in microjoules per image."""
+    return macs * PICOJOULE_MAC * MICROJOULE
+
+
+def quantised_energy(macs: float) -> float:
+    """Energy of the quantised ANN in integer arithmetic, microjoules per image."""
+    return macs * PICOJOULE_MAC_INTEGER * MICROJOULE

@@ -1,0 +1,266 @@
+"""Accuracy, agreement with the ANN, spikes and energy of a spiking network over timesteps."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx2snn_runtime.backends.base import Runner
+from onnx2snn_runtime.data import open_data
+from onnx2snn_runtime.errors import DataError, UsageError
+from onnx2snn_runtime.files import load_model
+from onnx2snn_runtime.network import Network, check_timesteps, load
+from onnx2snn_runtime.preprocessing import Preprocessing
+
+from onnx2snn.calibrate import with_outputs
+from onnx2snn.costs import _back_through_weights, shapes_of
+from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, quantised_energy
+from onnx2snn.stand_in import equal_bits, to_ann
+
+DEFAULT_TIMESTEPS = (1, 2, 4, 8)
+Array = Any
+
+
+@dataclass
+class _Score:
+    """Running comparison of one network with labels and with the ANN."""
+
+    right: int = 0
+    top5: int = 0
+    agree: int = 0
+    lost: int = 0
+    gained: int = 0
+    distance: dict[str, float] = field(default_factory=dict)
+
+    def add(
+        self, outputs: dict[str, Array], ann: dict[str, Array], labels: Array, classes: bool
+    ) -> None:
+        """Count one batch."""
+        for name, expected in ann.items():
+            difference = np.asarray(outputs[name], np.float64) - np.asarray(expected, np.float64)
+            squared = float((difference**2).sum())
+            self.distance[name] = self.distance.get(name, 0.0) + squared
+        if not classes:
+            return
+        first = next(iter(ann))
+        predicted, reference = outputs[first].argmax(axis=1), ann[first].argmax(axis=1)
+        self.agree += int((predicted == reference).sum())
+        if labels is not None:
+            good, ann_good = predicted == labels, reference == labels
+            self.right += int(good.sum())
+            self.lost += int((ann_good & ~good).sum())
+            self.gained += int((good & ~ann_good).sum())
+            best = np.argsort(-outputs[first], axis=1, kind="stable")[:, :5]
+            self.top5 += int((best == labels[:, np.newaxis]).any(axis=1).sum())
+
+
+def evaluate(
+    network: Network | str | Path,
+    data: Any,
+    *,
+    timesteps: Sequence[int] = DEFAULT_TIMESTEPS,
+    against: str | Path | onnx.ModelProto | None = None,
+    limit: int | None = None,
+    batch_size: int = 32,
+    backend: str = "auto",
+    threads: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Measure a spiking network on images.
+
+    Args:
+        network: a loaded network, or the path of a ``.snn.onnx`` file.
+        data: images, with or without labels (see ``open_data``).
+        timesteps: steps after which the answer is measured.
+        against: the ANN to compare with; default: the ANN that the SNN file stands for.
+        limit: use only the first images.
+        batch_size: images at once.
+        backend: where to run.
+        threads: CPU threads.
+        preprocessing: overrides what is stored in the file.
+        progress: is told how many images of how many are done.
+
+    Returns:
+        The document that ``onnx2snn eval --json`` prints.
+
+    Raises:
+        DataError: the data does not fit the network.
+        UsageError: a number is out of range.
+    """
+    if not isinstance(network, Network):
+        network = load(network, backend=backend, threads=threads)
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be at least 1, got {limit}")
+    if len(network.input_shapes) != 1:
+        raise DataError("eval feeds networks with one input; this one has several")
+    steps = check_timesteps(list(timesteps), {}, sequence=False)
+    dataset = open_data(data)
+    count = dataset.count if limit is None else min(limit, dataset.count)
+    return _Evaluation(network, against, steps).run(
+        dataset, count, batch_size, preprocessing or network.preprocessing, progress
+    )
+
+
+class _Evaluation:
+    def __init__(self, network: Network, against: Any, steps: list[int]) -> None:
+        self.network, self.steps = network, steps
+        self.meter = EnergyMeter(network.model, network.plan)
+        self.stand_in = to_ann(network.model)
+        self.recipe = dict(network.metadata.get("recipe") or {})
+        self.recommended = network.recommended_timesteps
+        self.limit = int(self.recipe.get("burst_limit", 1))
+        self.bits = equal_bits(self.limit, self.recommended)
+        levels = float(2**self.bits - 1)
+        names = [unit.name for unit in network.plan.stateful if unit.operator.spiking]
+        quantised = to_ann(network.model, dict.fromkeys(names, levels))
+        compile_model = network.backend.compile
+        self.ann: Runner = compile_model(self.read_ann(against))
+        self.quantised: Runner = compile_model(quantised)
+        self.skipping = _SkippedZeros(self.stand_in, compile_model)
+        self.scores = {t: _Score() for t in steps}
+        self.ann_score, self.quantised_score = _Score(), _Score()
+        self.norms: dict[str, float] = {}
+        self.classes = True
+        self.labelled = True
+
+    def read_ann(self, against: Any) -> onnx.ModelProto:
+        """The ANN to compare with."""
+        if against is None:
+            return self.stand_in
+        model = against if isinstance(against, onnx.ModelProto) else load_model(against)
+        ours = list(self.network.plan.outputs)
+        theirs = [output.name for output in model.graph.output]
+        if theirs != ours:
+            raise UsageError(
+                f"--against is another network: its outputs are {theirs}, the SNN's are {ours}"
+            )
+        return model
+
+    def run(
+        self,
+        dataset: Any,
+        count: int,
+        batch_size: int,
+        preprocessing: Preprocessing | None,
+        progress: Callable[[int, int], None],
+    ) -> dict[str, Any]:
+        done = 0
+        for images, labels in self.batches(dataset, count, batch_size, preprocessing):
+            self.add(images, labels)
+            done += len(images)
+            progress(done, count)
+        if not done:
+            raise DataError("there is no image to evaluate")
+        return self.document(done)
+
+    def batches(
+        self, dataset: Any, count: int, size: int, preprocessing: Preprocessing | None
+    ) -> Iterator[tuple[Array, Array]]:
+        ((_, shape),) = self.network.input_shapes.items()
+        expected = tuple(None if isinstance(d, str) else d for d in shape[1:])
+        done = 0
+        for images, labels in dataset.batches(size, expected, preprocessing):
+            left = count - done
+            done += len(images)
+            yield images[:left], None if labels is None else labels[:left]
+            if done >= count:
+                return
+
+    def add(self, images: Array, labels: Array) -> None:
+        """Measure one batch."""
+        feeds, _ = self.network.check_feeds(images)
+        expected = self.ann(feeds)
+        first = next(iter(expected.values()))
+        self.classes = first.ndim == 2 and first.shape[1] > 1 and first.dtype.kind == "f"
+        self.labelled = self.labelled and labels is not None and self.classes
+        if labels is not None and self.classes and int(labels.max()) >= first.shape[1]:
+            raise DataError(
+                f"label {int(labels.max())} is out of range: the network has {first.shape[1]} classes"
+            )
+        for name, value in expected.items():
+            self.norms[name] = self.norms.get(name, 0.0) + float(
+                (np.asarray(value, np.float64) ** 2).sum()
+            )
+        self.meter.images += len(images)
+        answers = self.network.observe(feeds, self.steps, self.meter)
+        for t, outputs in answers.items():
+            self.scores[t].add(outputs, expected, labels, self.classes)
+        self.ann_score.add(expected, expected, labels, self.classes)
+        self.quantised_score.add(self.quantised(feeds), expected, labels, self.classes)
+        self.skipping.add(feeds)
+
+    def document(self, samples: int) -> dict[str, Any]:
+        """Everything measured, with the keys that ``eval --json`` promises."""
+        macs = self.meter.macs
+
+        def percent(count: int, known: bool) -> float | None:
+            return 100.0 * count / samples if known else None
+
+        rows = []
+        for t, score in self.scores.items():
+            error = max(
+                (np.sqrt(d / max(self.norms[name], 1e-30)) for name, d in score.distance.items()),
+                default=0.0,
+            )
+            rows.append({
+                "t": t,
+                "accuracy": percent(score.right, self.labelled),
+                "top5": percent(score.top5, self.labelled),
+                "agreement": percent(score.agree, self.classes),
+                "lost": score.lost if self.labelled else None,
+                "gained": score.gained if self.labelled else None,
+                "output_error": float(error),
+                **self.meter.up_to(t),
+            })  # fmt: skip
+        return {
+            "samples": samples,
+            "ann": {
+                "accuracy": percent(self.ann_score.right, self.labelled),
+                "macs_per_image": macs,
+                "energy_uj": ann_energy(macs),
+            },
+            "ann_skip_zeros": {"energy_uj": self.skipping.energy(samples)},
+            "quantised_ann": {
+                "bits": self.bits,
+                "accuracy": percent(self.quantised_score.right, self.labelled),
+                "agreement": percent(self.quantised_score.agree, self.classes),
+                "energy_int_uj": quantised_energy(macs),
+            },
+            "typical": None,
+            "steps": rows,
+            "recipe": {**self.recipe, "burst_limit": self.limit},
+            "recommended_t": self.recommended,
+        }
+
+
+class _SkippedZeros:
+    """MACs of the ANN whose input activation is not zero."""
+
+    def __init__(self, ann: onnx.ModelProto, compile_model: Callable[[Any], Runner]) -> None:
+        weights = {item.name: item for item in ann.graph.initializer}
+        shapes = shapes_of(ann)
+        self.readers: list[tuple[str, Array]] = [
+            (node.input[0], _back_through_weights(node, weights, shapes).reshape(-1))
+            for node in ann.graph.node
+            if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+            and node.input[1] in weights
+            and node.input[0] in shapes
+        ]
+        inputs = {value.name for value in ann.graph.input}
+        wanted = dict.fromkeys(name for name, _ in self.readers if name not in inputs)
+        self.run = compile_model(with_outputs(ann, wanted))
+        self.macs = 0.0
+
+    def add(self, feeds: dict[str, Array]) -> None:
+        """Count one batch."""
+        values = {**feeds, **self.run(feeds)}
+        for name, weight_count in self.readers:
+            active = (values[name] != 0).reshape(len(values[name]), -1)
+            self.macs += float((active @ weight_count).sum())
+
+    def energy(self, images: int) -> float:
+        """Microjoules per image."""
+        return self.macs / images * PICOJOULE_MAC * MICROJOULE

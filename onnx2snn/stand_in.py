@@ -1,0 +1,92 @@
+"""The ANN that a spiking network stands for, and its quantised twin, rebuilt from the SNN file."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import NodeProto, helper, numpy_helper
+from onnx2snn_runtime.format import DOMAIN, NEXT
+from onnx2snn_runtime.neurons import parse_node
+
+
+def to_ann(spiking: onnx.ModelProto, quantise: Mapping[str, float] | None = None) -> onnx.ModelProto:
+    """Replace every neuron by its activation and every state by nothing.
+
+    Args:
+        spiking: a spiking network.
+        quantise: node name to number of levels; activations of these neurons are rounded to that
+            many steps of their reach burst_limit · threshold.
+    """
+    graph = spiking.graph
+    states = {o.name.removesuffix(NEXT) for o in graph.output if o.name.endswith(NEXT)}
+    states &= {value.name for value in graph.input}
+    nodes: list[NodeProto] = []
+    arrays = {item.name: item for item in graph.initializer}
+    added: list[onnx.TensorProto] = []
+    for node in graph.node:
+        if node.domain != DOMAIN:
+            nodes.append(node)
+        elif node.op_type == "Readout":
+            nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], node.name))
+        elif node.op_type != "Tick":
+            operator = parse_node(node)
+            inputs = list(node.input[: operator.signature.inputs])
+            plain = helper.make_node(operator.signature.op, inputs, [node.output[0]], node.name)
+            known = set(operator.base_attributes(18))
+            plain.attribute.extend(a for a in node.attribute if a.name in known)
+            if quantise and node.name in quantise:
+                threshold = numpy_helper.to_array(arrays[node.input[operator.signature.inputs]])
+                levels = quantise[node.name]
+                reach = threshold * np.float32(operator.attributes["burst_limit"])
+                low = -levels if operator.activation.low < 0 else 0.0
+                nodes.extend(_quantised(plain, reach / np.float32(levels), low, levels, added))
+            else:
+                nodes.append(plain)
+    outputs = [o for o in graph.output if o.name.removesuffix(NEXT) not in states]
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "ann",
+            [value for value in graph.input if value.name not in states],
+            outputs,
+            [*graph.initializer, *added],
+            value_info=list(graph.value_info),
+        ),
+        opset_imports=[item for item in spiking.opset_import if item.domain != DOMAIN],
+        ir_version=spiking.ir_version,
+    )
+    return model
+
+
+def _quantised(
+    node: NodeProto,
+    step: np.ndarray,
+    low: float,
+    high: float,
+    added: list[onnx.TensorProto],
+) -> list[NodeProto]:
+    """The node with its output rounded to whole steps within low..high steps."""
+    name = node.output[0]
+    arrays = {
+        f"{name}.step": step.astype(np.float32),
+        f"{name}.low": np.float32(low),
+        f"{name}.high": np.float32(high),
+    }
+    added.extend(numpy_helper.from_array(np.asarray(a), key) for key, a in arrays.items())
+    plain = NodeProto()
+    plain.CopyFrom(node)
+    plain.output[0] = f"{name}.real"
+    return [
+        plain,
+        helper.make_node("Div", [f"{name}.real", f"{name}.step"], [f"{name}.ratio"]),
+        helper.make_node("Round", [f"{name}.ratio"], [f"{name}.rounded"]),
+        helper.make_node("Clip", [f"{name}.rounded", f"{name}.low", f"{name}.high"],
+                         [f"{name}.clipped"]),
+        helper.make_node("Mul", [f"{name}.clipped", f"{name}.step"], [name]),
+    ]  # fmt: skip
+
+
+def equal_bits(burst_limit: int, timesteps: int) -> int:
+    """Bits of a quantised activation with as many values: ⌈log2(γ·T + 1)⌉."""
+    return math.ceil(math.log2(burst_limit * timesteps + 1))
