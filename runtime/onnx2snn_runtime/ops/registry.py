@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+Array = Any
+"""An array of NumPy or CuPy, whichever module ``Call.xp`` is."""
+
 
 class Law(Enum):
     """How an operator treats a signal that arrives in parts x_1 + … + x_T.
