@@ -1,3 +1,31 @@
 """Turn any trained ONNX CNN into a spiking neural network."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnx2snn_runtime.errors import Onnx2SnnError
+
+    from onnx2snn.convert import convert
+    from onnx2snn.evaluate import evaluate
+    from onnx2snn.spiking_model import SpikingModel
+
 __version__ = "0.1.0"
+__all__ = ["Onnx2SnnError", "SpikingModel", "__version__", "convert", "evaluate"]
+
+_HOME = {
+    "Onnx2SnnError": "onnx2snn_runtime.errors",
+    "SpikingModel": "onnx2snn.spiking_model",
+    "convert": "onnx2snn.convert",
+    "evaluate": "onnx2snn.evaluate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when they are first used, so that ``--help`` stays fast."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value  # a submodule of the same name would hide the function
+    return value

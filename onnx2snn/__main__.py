@@ -1,0 +1,7 @@
+"""``python -m onnx2snn``."""
+
+import sys
+
+from onnx2snn.cli import main
+
+sys.exit(main())

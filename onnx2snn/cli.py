@@ -1,0 +1,113 @@
+"""The command line: ``onnx2snn MODEL.onnx`` and its verbs."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from onnx2snn_runtime.cli import guarded
+from onnx2snn_runtime.run_command import add_backend_arguments, add_run_arguments
+
+from onnx2snn import __version__
+
+COMMANDS = {
+    "convert": "turn an ONNX network into a spiking network (the default command)",
+    "run": "run a spiking network on images",
+    "eval": "measure accuracy, spikes and energy over timesteps",
+    "inspect": "show the layers of a network, spiking or not",
+    "ops": "list the operators and how they convert",
+    "demo": "convert and measure the embedded network",
+}
+EXAMPLES = """examples:
+  onnx2snn model.onnx --calibration images.npz
+  onnx2snn eval model.snn.onnx test.npz --against model.onnx --timesteps 1,2,4,8
+  onnx2snn run model.snn.onnx picture.png -T 4
+  onnx2snn demo
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole argument tree."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    common.add_argument("-q", "--quiet", action="store_true", help="only the answer")
+    common.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser = argparse.ArgumentParser(
+        prog="onnx2snn",
+        description="Turn any trained ONNX CNN into a spiking neural network.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"onnx2snn {__version__}")
+    verbs = parser.add_subparsers(dest="command", metavar="COMMAND")
+    parts = {
+        name: verbs.add_parser(name, help=text, description=text, parents=[common])
+        for name, text in COMMANDS.items()
+    }
+    _convert_arguments(parts["convert"])
+    add_run_arguments(parts["run"])
+    _eval_arguments(parts["eval"])
+    parts["inspect"].add_argument("model", metavar="MODEL")
+    for name in ("inspect", "ops", "demo"):
+        parts[name].add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL.onnx", help="trained network")
+    parser.add_argument("-o", "--output", metavar="OUT", help="default: MODEL.snn.onnx beside it")
+    parser.add_argument("--calibration", metavar="DATA", help="images for the thresholds")
+    parser.add_argument("--calibration-samples", type=int, default=512, metavar="N")
+    parser.add_argument("--recipe", default="fast", help="fast (default), paper, if or refine")
+    parser.add_argument("--burst", type=int, metavar="γ", help="spikes per neuron and step at most")
+    parser.add_argument("--v0", type=float, help="initial charge in units of the threshold")
+    parser.add_argument("--scale", type=float, help="factor on the calibrated threshold")
+    parser.add_argument("--threshold", choices=["max", "percentile", "mse"], help="threshold rule")
+    parser.add_argument("--percentile", type=float, help="percentile of the rule (99.9)")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--per-channel", dest="per_channel", action="store_true", default=None)
+    group.add_argument("--per-layer", dest="per_channel", action="store_false")
+    parser.add_argument("--preprocess", metavar="SPEC", help="imagenet, unit, none or mean=…,std=…")
+    parser.add_argument("--input-shape", action="append", default=[], metavar="NAME:1,3,32,32")
+    parser.add_argument("--strict", action="store_true", help="refuse what does not spike")
+    parser.add_argument("--allow-analog", action="store_true", help="accept that nothing spikes")
+    parser.add_argument("--backend", default="auto", help="for calibration and the check")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise without data")
+    parser.add_argument("--dry-run", action="store_true", help="do everything but write the file")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _eval_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL.snn.onnx", help="spiking network")
+    parser.add_argument("data", metavar="DATA", help="images, with labels if there are any")
+    parser.add_argument("--against", metavar="MODEL.onnx", help="ANN to compare with")
+    parser.add_argument("--timesteps", default="1,2,4,8", help="comma-separated (1,2,4,8)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--max-drop", type=float, metavar="PTS", help="exit 1 if it loses more")
+    parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
+    add_backend_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``onnx2snn``; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+        given.insert(0, "convert")
+    elif given and given[0].startswith("-") and not {"-h", "--help", "--version"} & set(given):
+        given.insert(0, "convert")
+    parser = build_parser()
+    options = parser.parse_args(given)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    if options.command == "run":
+        from onnx2snn_runtime.run_command import run_command as command
+    else:
+        module = importlib.import_module(f"onnx2snn.commands.{options.command}")
+        command = module.run
+    return guarded(command, options, options.debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

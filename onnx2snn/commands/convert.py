@@ -1,0 +1,134 @@
+"""``onnx2snn convert``."""
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from onnx2snn_runtime.errors import ModelError, UsageError
+from onnx2snn_runtime.files import check_writable
+
+from onnx2snn.console import print_out, print_table, progress_bar, say
+from onnx2snn.spiking_model import SpikingModel
+
+NOT_VERIFIED = 1
+
+
+def run(options: argparse.Namespace) -> int:
+    """Convert a network and write the file."""
+    from onnx2snn.convert import convert
+
+    source = Path(options.model)
+    if not source.exists():
+        verb = "" if "." in source.name else " (and no such command; see onnx2snn --help)"
+        raise ModelError(f"no file {options.model!r}{verb}")
+    output = Path(options.output) if options.output else default_output(source)
+    if not options.dry_run:
+        inputs = [source, *([options.calibration] if options.calibration else [])]
+        check_writable(output, inputs=inputs)
+    with progress_bar(quiet=options.quiet) as progress, warnings.catch_warnings(record=True) as met:
+        warnings.simplefilter("always", UserWarning)
+        result = convert(
+            source,
+            calibration=options.calibration,
+            calibration_samples=options.calibration_samples,
+            recipe=options.recipe,
+            burst=options.burst,
+            v0=options.v0,
+            scale=options.scale,
+            threshold=options.threshold,
+            percentile=options.percentile,
+            per_channel=options.per_channel,
+            preprocess=options.preprocess,
+            input_shapes=parse_shapes(options.input_shape),
+            strict=options.strict,
+            allow_analog=options.allow_analog,
+            backend=options.backend,
+            seed=options.seed,
+            progress=progress,
+        )
+    notes = [str(item.message) for item in met if item.category is UserWarning]
+    written = not options.dry_run and (result.check.passed or not options.strict)
+    if written:
+        result.save(output)
+    if options.json:
+        print_out(json.dumps(document(result, output if written else None, notes)))
+    else:
+        show(result, options)
+    for note in notes:
+        say(f"warning: {note}")
+    if not result.check.passed:
+        say(f"warning: the check failed: {result.check.text}")
+        if options.strict:
+            say("error: nothing was written (--strict)")
+            return NOT_VERIFIED
+    if written:
+        say(f"wrote {output}", quiet=options.quiet)
+    return 0
+
+
+def default_output(source: Path) -> Path:
+    """``MODEL.snn.onnx`` beside ``MODEL.onnx``."""
+    stem = source.name.removesuffix(".onnx")
+    return source.with_name(f"{stem}.snn.onnx")
+
+
+def parse_shapes(given: list[str]) -> dict[str, list[int | str]]:
+    """``NAME:1,3,32,32`` to a mapping.
+
+    Raises:
+        UsageError: the text has another form.
+    """
+    shapes: dict[str, list[int | str]] = {}
+    for text in given:
+        name, _, sizes = text.rpartition(":")
+        try:
+            shape = [int(size) for size in sizes.split(",")]
+        except ValueError:
+            shape = []
+        if not name or not shape or any(size < 1 for size in shape):
+            raise UsageError(f"--input-shape must look like NAME:1,3,32,32, got {text!r}")
+        shapes[name] = list(shape)
+    return shapes
+
+
+def show(result: SpikingModel, options: argparse.Namespace) -> None:
+    """The layers as a table, and what the passes noted."""
+    if options.quiet:
+        return
+    rows = []
+    for layer in result.layers:
+        threshold = "" if layer.threshold is None else f"{layer.threshold[0]:.4g}"
+        if layer.threshold and layer.threshold[0] != layer.threshold[1]:
+            threshold += f"…{layer.threshold[1]:.4g}"
+        error = "" if layer.error is None else f"{layer.error:.3f}"
+        saturated = f"{100 * layer.saturated:.2f} %" if layer.threshold else ""
+        dead = f"{100 * layer.dead:.0f} %" if layer.threshold else ""
+        rows.append([layer.name, layer.op, layer.role, layer.neurons, threshold, saturated, dead,
+                     error])  # fmt: skip
+    header = ["layer", "operator", "becomes", "neurons", "threshold", "saturated", "dead", "error"]
+    print_table(f"{Path(options.model).name}: recipe {result.recipe.name}", header, rows)
+    print_out(result.summary())
+    if options.verbose:
+        for note in result.notes:
+            say(f"note: {note}")
+
+
+def document(result: SpikingModel, output: Path | None, warned: list[str]) -> dict[str, Any]:
+    """What ``convert --json`` prints."""
+    return {
+        "output": str(output) if output else None,
+        "recipe": result.recipe.as_dict(),
+        "layers": [layer.as_dict() for layer in result.layers],
+        "verified": result.check.passed,
+        "check": {
+            "text": result.check.text,
+            "agreement": result.check.agreement,
+            "output_error": result.check.output_error,
+            "timesteps": result.check.timesteps,
+            "images": result.check.images,
+        },
+        "notes": [str(note) for note in result.notes],
+        "warnings": warned,
+    }

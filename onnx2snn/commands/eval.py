@@ -1,0 +1,104 @@
+"""``onnx2snn eval``."""
+
+import argparse
+import json
+from typing import Any
+
+from onnx2snn_runtime.engine import DEFAULT_MEMORY
+from onnx2snn_runtime.errors import UsageError
+from onnx2snn_runtime.network import load
+from onnx2snn_runtime.preprocessing import Preprocessing
+
+from onnx2snn.console import print_out, print_table, progress_bar, say
+
+BELOW_LIMIT = 1
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure a network and print the table."""
+    from onnx2snn.evaluate import evaluate
+
+    memory = DEFAULT_MEMORY if options.memory is None else options.memory * 2**20
+    if memory < 1 or options.batch_size < 1:
+        raise UsageError("--memory and --batch-size must be at least 1")
+    steps = parse_timesteps(options.timesteps)
+    network = load(options.model, options.backend, options.threads, memory=memory)
+    with progress_bar(quiet=options.quiet) as progress:
+        result = evaluate(
+            network,
+            options.data,
+            timesteps=steps,
+            against=options.against,
+            limit=options.limit,
+            batch_size=options.batch_size,
+            preprocessing=Preprocessing.parse(options.preprocess),
+            progress=lambda done, total: progress("evaluate", done, total),
+        )
+    if options.json:
+        print_out(json.dumps(result))
+    else:
+        show_evaluation(result, options.model)
+    if options.max_drop is None:
+        return 0
+    return check_drop(result, options.max_drop)
+
+
+def parse_timesteps(text: str) -> list[int]:
+    """``1,2,4`` to a list.
+
+    Raises:
+        UsageError: not whole numbers from 1.
+    """
+    try:
+        steps = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--timesteps must look like 1,2,4,8, got {text!r}") from None
+    if min(steps) < 1:
+        raise UsageError(f"--timesteps must be at least 1, got {text!r}")
+    return steps
+
+
+def check_drop(result: dict[str, Any], limit: float) -> int:
+    """Exit code of ``--max-drop``: the loss at the last timestep against the limit."""
+    last, ann = result["steps"][-1], result["ann"]["accuracy"]
+    if last["accuracy"] is None or ann is None:
+        raise UsageError("--max-drop needs data with labels")
+    drop = ann - last["accuracy"]
+    if drop > limit:
+        say(f"the network loses {drop:.2f} points at T = {last['t']}, more than {limit}")
+        return BELOW_LIMIT
+    return 0
+
+
+def show_evaluation(result: dict[str, Any], title: str) -> None:
+    """The measured table."""
+
+    def number(value: float | None, digits: int = 2) -> str:
+        return "" if value is None else f"{value:.{digits}f}"
+
+    ann, energy = result["ann"], result["ann"]["energy_uj"]
+    rows = [
+        [
+            step["t"],
+            number(step["accuracy"]),
+            number(step["agreement"]),
+            number(step["output_error"], 4),
+            f"{step['spikes_per_image'] / 1e3:.1f}",
+            f"{step['synops_per_image'] / 1e6:.2f}",
+            number(step["energy_uj"]),
+            f"{step['energy_uj'] / energy:.2f}" if energy else "",
+        ]
+        for step in result["steps"]
+    ]
+    skip, quantised = result["ann_skip_zeros"], result["quantised_ann"]
+    rows.append(["ANN", number(ann["accuracy"]), "", "", "", "", number(energy), "1.00"])
+    rows.append(["ANN, zeros skipped", "", "", "", "", "", number(skip["energy_uj"]),
+                 f"{skip['energy_uj'] / energy:.2f}" if energy else ""])  # fmt: skip
+    rows.append([f"ANN, {quantised['bits']} bits", number(quantised["accuracy"]),
+                 number(quantised["agreement"]), "", "", "", "", ""])  # fmt: skip
+    header = ["T", "accuracy %", "agreement %", "output error", "k spikes", "M SynOps", "µJ", "× ANN"]
+    print_table(f"{title}: {result['samples']} images", header, rows)
+    integer = ", ".join(f"T={s['t']} {s['energy_int_uj']:.2f}" for s in result["steps"])
+    print_out(f"integer arithmetic, µJ: SNN {integer}; quantised ANN "
+              f"{quantised['energy_int_uj']:.2f}")  # fmt: skip
+    print_out("energy: an estimate of arithmetic only (45 nm, Horowitz 2014)")

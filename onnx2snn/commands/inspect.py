@@ -1,0 +1,85 @@
+"""``onnx2snn inspect``."""
+
+import argparse
+import collections
+import json
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx2snn_runtime.files import load_model
+from onnx2snn_runtime.format import is_spiking, read_metadata
+from onnx2snn_runtime.ops import OPERATORS
+from onnx2snn_runtime.plan import make_plan, tensor_shape
+
+from onnx2snn.console import print_out, print_table
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show a network of either kind."""
+    model = load_model(options.model)
+    found = spiking(model) if is_spiking(model) else plain(model)
+    if options.json:
+        print_out(json.dumps(found))
+        return 0
+    print_table(str(options.model), ["input", "shape"], list(found["inputs"].items()))
+    if found["kind"] == "spiking":
+        header = ["layer", "law", "neurons", "threshold", "burst limit"]
+        rows = [
+            [layer["name"], layer["law"], layer["neurons"], layer["threshold"] or "",
+             layer["burst_limit"] or ""]
+            for layer in found["layers"]
+        ]  # fmt: skip
+        print_table("layers", header, rows)
+        recipe = found["metadata"].get("recipe", {})
+        print_out(f"recipe {recipe.get('name')}, recommended T {found['recommended_t']}, "
+                  f"verified {found['metadata'].get('verified')}")  # fmt: skip
+    else:
+        rows = [[op, count, law] for op, (count, law) in found["operators"].items()]
+        print_table("operators", ["operator", "nodes", "behaviour over time"], rows)
+    return 0
+
+
+def spiking(model: onnx.ModelProto) -> dict[str, Any]:
+    """What there is to know about a spiking network."""
+    plan, metadata = make_plan(model), read_metadata(model)
+    layers = []
+    for unit in plan.stateful:
+        threshold = unit.threshold
+        sizes = [size for size in unit.state_shapes[-1] if isinstance(size, int)]
+        layers.append({
+            "name": unit.name,
+            "law": unit.operator.function_name,
+            "neurons": int(np.prod(sizes)) if sizes else 0,
+            "threshold": None if threshold is None else
+            (float(threshold.min()), float(threshold.max())),
+            "burst_limit": unit.operator.attributes.get("burst_limit"),
+        })  # fmt: skip
+    return {
+        "kind": "spiking",
+        "inputs": {name: list(shape) for name, shape in plan.inputs.items()},
+        "outputs": list(plan.outputs),
+        "layers": layers,
+        "metadata": metadata,
+        "recommended_t": metadata.get("recommended_t"),
+    }
+
+
+def plain(model: onnx.ModelProto) -> dict[str, Any]:
+    """What there is to know about an ANN."""
+    weights = {item.name for item in model.graph.initializer}
+    counts = collections.Counter(node.op_type for node in model.graph.node)
+    return {
+        "kind": "ann",
+        "inputs": {
+            value.name: list(tensor_shape(value))
+            for value in model.graph.input
+            if value.name not in weights
+        },
+        "outputs": [value.name for value in model.graph.output],
+        "operators": {
+            op: (count, OPERATORS[op].law.value if op in OPERATORS else "only in head and tail")
+            for op, count in sorted(counts.items())
+        },
+        "metadata": {},
+    }

@@ -1,0 +1,44 @@
+"""``onnx2snn ops``."""
+
+import argparse
+import json
+
+from onnx2snn_runtime.neurons import ACTIVATIONS
+from onnx2snn_runtime.ops import OPERATORS, Law
+
+from onnx2snn.console import print_out, print_table
+
+BECOMES = {
+    Law.AFFINE: "itself, each step",
+    Law.AFFINE_ONE: "itself, each step; graded when two inputs move",
+    Law.AFFINE_FIRST: "itself, each step; graded when other inputs move",
+    Law.ELEMENTWISE: "graded operator",
+    Law.MAXIMUM: "LIPool",
+    Law.NONLINEAR: "graded operator",
+    Law.SHAPE: "constant",
+}
+
+
+def table() -> list[dict[str, str]]:
+    """One row per operator of the registry."""
+    return [
+        {
+            "operator": name,
+            "becomes": "spiking neuron" if name in ACTIVATIONS else BECOMES[entry.law],
+            "behaviour": entry.law.value,
+            "summary": entry.summary,
+        }
+        for name, entry in sorted(OPERATORS.items())
+    ]
+
+
+def run(options: argparse.Namespace) -> int:
+    """List the operators."""
+    rows = table()
+    if options.json:
+        print_out(json.dumps(rows))
+        return 0
+    cells = [[row["operator"], row["becomes"], row["summary"]] for row in rows]
+    print_table("operators between the first and the last neuron",
+                ["operator", "becomes", "what it computes"], cells)  # fmt: skip
+    return 0

@@ -1,0 +1,65 @@
+"""``onnx2snn-run``: run a spiking network, without the converter."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from onnx2snn_runtime.errors import Onnx2SnnError
+from onnx2snn_runtime.run_command import add_run_arguments, run_command
+
+INTERRUPTED = 130
+INTERNAL = 70
+MAX_TEXT = 8000
+
+
+def guarded(
+    command: Callable[[argparse.Namespace], int], options: argparse.Namespace, debug: bool
+) -> int:
+    """Run a command; an error becomes one ``error:`` block and its exit code."""
+    try:
+        return command(options)
+    except Onnx2SnnError as error:
+        if debug:
+            raise
+        say(f"error: {printable(str(error))}")
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        say(f"error: internal error, please report it ({kind}: {printable(str(error))})")
+        say("run again with --debug for the traceback")
+        return INTERNAL
+
+
+def say(text: str) -> None:
+    """Print for people, on stderr."""
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def printable(text: str) -> str:
+    """Text from a file without control characters, cut to a sane length."""
+    clean = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    return clean if len(clean) <= MAX_TEXT else clean[:MAX_TEXT] + " …"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``onnx2snn-run``."""
+    parser = argparse.ArgumentParser(
+        prog="onnx2snn-run", description="Run a spiking network stored as an ONNX file."
+    )
+    add_run_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    options = parser.parse_args(arguments)
+    return guarded(run_command, options, options.debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

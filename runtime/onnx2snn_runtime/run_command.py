@@ -1,0 +1,92 @@
+"""The command ``run``, shared by ``onnx2snn run`` and ``onnx2snn-run``."""
+
+import argparse
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``run``."""
+    parser.add_argument("model", metavar="MODEL.snn.onnx", help="spiking network")
+    parser.add_argument("input", metavar="INPUT", help=".npz, .npy, picture or folder of pictures")
+    parser.add_argument("-T", "--timesteps", type=int, help="timesteps (default: as recommended)")
+    add_backend_arguments(parser)
+    parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
+    parser.add_argument("-o", "--output", metavar="OUT.npz", help="write the answers here")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say where and how a network runs."""
+    parser.add_argument("--backend", default="auto", help="auto, numpy, onnxruntime or cupy")
+    parser.add_argument("--batch-size", type=int, default=32, help="images at once (default 32)")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--memory", type=int, metavar="MIB", help="memory for one chunk, in MiB")
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Run a network on data and print or write the answers."""
+    from onnx2snn_runtime.data import open_data
+    from onnx2snn_runtime.engine import DEFAULT_MEMORY
+    from onnx2snn_runtime.errors import DataError, UsageError
+    from onnx2snn_runtime.files import check_writable, write_bytes_atomic
+    from onnx2snn_runtime.network import load
+    from onnx2snn_runtime.preprocessing import Preprocessing
+
+    memory = DEFAULT_MEMORY if options.memory is None else options.memory * 2**20
+    if memory < 1 or options.batch_size < 1:
+        raise UsageError("--memory and --batch-size must be at least 1")
+    if options.timesteps is not None and options.timesteps < 1:
+        raise UsageError(f"--timesteps must be at least 1, got {options.timesteps}")
+    if options.output:
+        check_writable(options.output, inputs=[options.model, options.input])
+    network = load(options.model, options.backend, options.threads, memory=memory)
+    preprocessing = Preprocessing.parse(options.preprocess) or network.preprocessing
+    dataset = open_data(options.input)
+    if len(network.input_shapes) != 1:
+        raise DataError("run feeds networks with one input; use the Python API for several")
+    ((_, shape),) = network.input_shapes.items()
+    expected = tuple(None if isinstance(size, str) else size for size in shape[1:])
+    parts = [
+        network.run(images, options.timesteps, batch_size=options.batch_size)
+        for images, _ in dataset.batches(options.batch_size, expected, preprocessing)
+    ]
+    if not parts:
+        raise DataError(f"{options.input} holds no image")
+    outputs = {
+        name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs
+    }
+    if options.output:
+        buffer = io.BytesIO()
+        np.savez(buffer, **{name.replace("/", "_"): array for name, array in outputs.items()})
+        write_bytes_atomic(options.output, buffer.getvalue())
+    show(options, outputs, parts[0].timesteps, network.backend.name)
+    for note in dataset.notes:
+        print(f"note: {note}", file=sys.stderr)  # noqa: T201
+    return 0
+
+
+def show(options: argparse.Namespace, outputs: dict[str, Any], timesteps: int, backend: str) -> None:
+    """Print the answers: classes where the first output is [N, classes], else shapes."""
+    first = next(iter(outputs.values()))
+    classes = first.argmax(axis=1).tolist() if first.ndim == 2 and first.shape[1] > 1 else None
+    document: dict[str, Any] = {
+        "samples": len(first),
+        "timesteps": timesteps,
+        "backend": backend,
+        "outputs": {name: list(array.shape) for name, array in outputs.items()},
+        "classes": classes,
+        "written": str(Path(options.output)) if options.output else None,
+    }
+    if options.json:
+        text = json.dumps(document)
+    elif classes is not None:
+        text = "\n".join(f"{index}\tclass {label}" for index, label in enumerate(classes))
+    else:
+        text = "\n".join(f"{name}\t{list(array.shape)}" for name, array in outputs.items())
+    print(text)  # noqa: T201  (the answer of the command)
