@@ -88,18 +88,6 @@ def global_average_pool(call: Call, x: Array) -> Array:
     return call.xp.mean(widened(x), axis=_spatial(x), keepdims=True).astype(x.dtype, copy=False)
 
 
-def _norm(call: Call, powers: Array, p: float) -> Array:
-    return powers if p == 1 else call.xp.power(powers, 1 / p)
-
-
-@operator("GlobalLpPool", Law.NONLINEAR)
-def global_lp_pool(call: Call, x: Array) -> Array:
-    """Norm of every channel of x [N,C,*]: (sum |x|^p)^(1/p)."""
-    p = int(call.get("p", 2))
-    powers = call.xp.power(call.xp.abs(widened(x)), p).sum(axis=_spatial(x), keepdims=True)
-    return _norm(call, powers, p).astype(x.dtype, copy=False)
-
-
 @operator("LpPool", Law.NONLINEAR)
 def lp_pool(call: Call, x: Array) -> Array:
     """Norm of every window of x [N,C,*]: (sum |x|^p)^(1/p)."""
@@ -107,4 +95,4 @@ def lp_pool(call: Call, x: Array) -> Array:
     windows = make_windows(call, x.shape[2:], call.attributes["kernel_shape"], _ceil_mode(call))
     powers = call.xp.power(call.xp.abs(widened(x)), p)
     sums = _along_axes(padded(call, powers, windows, 0), windows, call.xp.add)
-    return _norm(call, sums, p).astype(x.dtype, copy=False)
+    return (sums if p == 1 else call.xp.power(sums, 1 / p)).astype(x.dtype, copy=False)

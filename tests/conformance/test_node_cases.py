@@ -1,0 +1,40 @@
+"""Every registered operator passes the node cases that the onnx package ships for it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from conformance.node_cases import NodeCase, node_cases
+from onnx2snn_runtime.interpreter import Interpreter
+from onnx2snn_runtime.ops import OPERATORS
+
+SKIPPED: dict[str, Callable[[NodeCase], bool]] = {}
+
+def reason_to_skip(case: NodeCase) -> str:
+    """Why a case is outside of what the operators claim; empty if it is not."""
+    return next((reason for reason, applies in SKIPPED.items() if applies(case)), "")
+
+
+def failure(case: NodeCase) -> str:
+    """What is wrong with the result of a case; empty if nothing is."""
+    names = [value.name for value in case.model.graph.input]
+    feeds = dict(zip(names, case.inputs, strict=True))
+    try:
+        results = Interpreter(case.model)(feeds).values()
+        for result, expected in zip(results, case.outputs, strict=True):
+            expected = np.asarray(expected)
+            assert result.dtype == expected.dtype, f"{result.dtype} instead of {expected.dtype}"
+            assert result.shape == expected.shape, f"{result.shape} instead of {expected.shape}"
+            np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-7)
+    except Exception as error:
+        return f"{case.name}: {type(error).__name__} {error}"
+    return ""
+
+
+@pytest.mark.parametrize("op", sorted(OPERATORS))
+def test_node_cases_of_the_onnx_package(op):
+    cases = [case for case in node_cases(op) if not reason_to_skip(case)]
+    assert cases, f"no case of {op} is run"
+    failures = [text for text in map(failure, cases) if text]
+    assert not failures, "\n".join([f"{len(failures)} of {len(cases)} fail", *failures])
