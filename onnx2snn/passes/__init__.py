@@ -1,0 +1,66 @@
+"""Normalisation: any ONNX file of a CNN becomes one plain graph on which the later stages work.
+
+``PIPELINE`` lists the passes in their order; each states its law in its docstring. What they did,
+and why a rewrite did not fire, is in the notes.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+import onnx_ir as ir
+
+from onnx2snn.passes.base import Note, Pass, Run, Session
+from onnx2snn.passes.batch import FreeBatch
+from onnx2snn.passes.float32 import Float32
+from onnx2snn.passes.fold_constants import FoldConstants
+from onnx2snn.passes.fold_shapes import FoldShapes
+from onnx2snn.passes.infer_shapes import InferShapes
+from onnx2snn.passes.opset import Opset
+from onnx2snn.passes.structure import InitializersOutOfInputs, InlineFunctions, SortNodes
+from onnx2snn.passes.tidy import DropDeadCode, Tidy
+
+__all__ = ["PIPELINE", "Note", "Pass", "Session", "normalise"]
+
+PIPELINE: tuple[type[Pass], ...] = (
+    InitializersOutOfInputs,
+    InlineFunctions,
+    SortNodes,
+    Opset,
+    Tidy,
+    Float32,
+    FreeBatch,
+    FoldConstants,
+    FoldShapes,
+    DropDeadCode,
+    InferShapes,
+)
+
+
+def normalise(
+    model: onnx.ModelProto,
+    *,
+    input_shapes: Mapping[str, Sequence[int | str]] | None = None,
+    run: Run,
+) -> tuple[ir.Model, list[Note]]:
+    """Bring a model to its normal form.
+
+    Args:
+        model: any valid ONNX model; it is not changed.
+        input_shapes: sizes of dynamic inputs by name, batch first.
+        run: prepares a model for execution; returns a function from feeds by input name to
+            outputs by name.
+
+    Returns:
+        The normal form, with a type and a shape for every value and ``N`` for the batch, and
+        the notes of all passes in order.
+
+    Raises:
+        ModelError: the graph is broken.
+        UsageError: sizes are missing or ``input_shapes`` does not fit.
+        UnsupportedError: something cannot be brought to the normal form.
+    """
+    session = Session(run, input_shapes or {})
+    normal = ir.from_proto(model)
+    for item in PIPELINE:
+        normal = item(session).run(normal)
+    return normal, session.notes

@@ -25,7 +25,7 @@ def feeds(model: ir.Model, batch: int, seed: int = SEED) -> dict[str, Array]:
         rows = shape[0] if shape else 1
         sizes = tuple(int(dim or 1) for dim in shape[1:])
         kind = value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)
-        drawn = []
+        drawn: list[Array] = []
         for row in range(int(rows or 1)):
             generator = np.random.default_rng([seed, position, row])
             if np.issubdtype(kind, np.floating):
@@ -69,25 +69,25 @@ def exposing(model: ir.Model, wanted: Sequence[ir.Value]) -> onnx.ModelProto:
     """The part of the model that computes these values, with them as outputs."""
     needed = {label(value) for value in wanted}
     proto = ir.to_proto(model)
-    nodes = []
-    for node in reversed(proto.graph.node):
+    graph = proto.graph
+    for position in reversed(range(len(graph.node))):
+        node = graph.node[position]
         if needed.intersection(node.output):
-            nodes.append(node)
             needed.update(node.input)
             needed.update(_captured(node))
-    kept = onnx.ModelProto()
-    kept.CopyFrom(proto)
-    graph = kept.graph
-    for part in ("node", "initializer", "output", "value_info"):
-        graph.ClearField(part)  # type: ignore[arg-type]
-    graph.node.extend(reversed(nodes))
-    graph.initializer.extend(item for item in proto.graph.initializer if item.name in needed)
+        else:
+            del graph.node[position]
+    for position in reversed(range(len(graph.initializer))):
+        if graph.initializer[position].name not in needed:
+            del graph.initializer[position]
+    del graph.output[:]
+    del graph.value_info[:]
     for value in wanted:
         output = graph.output.add()
         output.name = label(value)
         if value.dtype is not None:
             output.type.tensor_type.elem_type = int(value.dtype)
-    return kept
+    return proto
 
 
 def _captured(node: onnx.NodeProto) -> set[str]:

@@ -1,0 +1,44 @@
+"""Constant folding by onnxscript, without its rewrite rules: folding of weights is ours."""
+
+import onnx_ir as ir
+from onnxscript.optimizer._constant_folding import FoldConstantsPass
+
+from onnx2snn.passes.base import Pass
+from onnx2snn.passes.graph import is_op, label
+from onnx2snn.passes.infer_shapes import infer
+
+INPUT_LIMIT = 2**27
+OUTPUT_LIMIT = 2**18
+GROWING = ("ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "EyeLike")
+
+
+class FoldConstants(Pass):
+    """A node whose inputs are constants is a constant, an If on a constant is its branch.
+
+    Nodes that would make a small constant large stay.
+    """
+
+    name = "fold-constants"
+
+    def run(self, model: ir.Model) -> ir.Model:
+        """Fold in place."""
+        before = sum(1 for _ in model.graph)
+        infer(model)
+        FoldConstantsPass(
+            shape_inference=True,
+            input_size_limit=INPUT_LIMIT,
+            output_size_limit=OUTPUT_LIMIT,
+            should_fold=self.should_fold,
+        )(model)
+        after = sum(1 for _ in model.graph)
+        if after < before:
+            self.note("", f"{before - after} nodes with constant results folded")
+        for node in model.graph:
+            if is_op(node, "If"):
+                self.note(node.name, f"If {label(node)} not folded: its condition is computed")
+        return model
+
+    @staticmethod
+    def should_fold(node: ir.Node) -> bool | None:
+        """Leave what grows to the limits of the optimiser; fold all else."""
+        return None if is_op(node, *GROWING) else True

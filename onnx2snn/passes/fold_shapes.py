@@ -1,0 +1,176 @@
+"""Two-probe shape folding: chains of shape arithmetic become constants."""
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx2snn.passes.base import Array, Pass
+from onnx2snn.passes.graph import (
+    BATCH,
+    add_constant,
+    constant,
+    dims,
+    fresh_name,
+    graph_of,
+    label,
+    values,
+)
+from onnx2snn.passes.probe import PROBES, moving_values, probe, sources
+
+MAX_ELEMENTS = 2**20
+LAST = np.iinfo(np.int64).max
+
+
+class FoldShapes(Pass):
+    """What depends on shapes only is a constant if it is the same at N = 2 and N = 3.
+
+    Where one entry of a shape operand is k·N, an equivalent operand without N is put in its place:
+    Reshape 0 or −1, Expand 1, Slice to the end, Resize of the other axes. What depends on N in
+    another way stays, computed at run time.
+    """
+
+    name = "fold-shapes"
+
+    def run(self, model: ir.Model) -> ir.Model:
+        """Evaluate the last static value of each chain at both batches."""
+        moving = moving_values(model.graph)
+        frontier = [
+            value
+            for value in values(model.graph)
+            if value not in moving and self.feeds_moving(value, moving)
+        ]
+        results = probe(self.session.run, model, frontier)
+        folded = 0
+        for value, measured in zip(frontier, results, strict=True):
+            folded += self.fold(model, value, measured)
+        if folded:
+            self.note("", f"{folded} of {len(frontier)} shape computations became constants")
+        return model
+
+    @staticmethod
+    def feeds_moving(value: ir.Value, moving: set[ir.Value]) -> bool:
+        """Whether something that depends on the data reads this static value."""
+        return value.is_graph_output() or any(
+            output in moving for usage in value.uses() for output in usage.node.outputs
+        )
+
+    def fold(self, model: ir.Model, value: ir.Value, measured: tuple[Array, ...]) -> bool:
+        """Replace one value; returns whether no reader needs its computation any more."""
+        first, second = measured
+        if first.shape == second.shape and np.array_equal(first, second):
+            return self.fold_equal(model, value, first)
+        rest = []
+        for usage in list(value.uses()):
+            if not self.loosen(usage.node, usage.idx, first, second):
+                rest.append(usage.node)
+        if rest:
+            nodes = ", ".join(label(node) for node in rest)
+            self.note(value.name, f"{label(value)} not folded: it depends on the batch ({nodes})")
+        return not rest
+
+    def fold_equal(self, model: ir.Model, value: ir.Value, array: Array) -> bool:
+        """Make an initialiser of it, unless that is much larger than what it is made from."""
+        if array.size > max(MAX_ELEMENTS, _origin_size(value)):
+            self.note(value.name, f"{label(value)} not folded: it would be {array.size:,} numbers")
+            return False
+        if value.is_graph_output():
+            self.note(value.name, f"output {label(value)} is a constant")
+            return False
+        name = value.name or "constant"
+        value.name = fresh_name(model.graph, f"{name}.computed")
+        value.replace_all_uses_with(add_constant(model.graph, name, array))
+        return True
+
+    def loosen(self, node: ir.Node, index: int, first: Array, second: Array) -> bool:
+        """Give the node an operand without N; returns whether there is one."""
+        rule = _RULES.get((node.op_type, index))
+        if rule is None or node.domain or first.ndim != 1 or first.shape != second.shape:
+            return False
+        differing = np.flatnonzero(first != second)
+        return rule(node, first.copy(), second, [int(position) for position in differing])
+
+
+def _is_batch(node: ir.Node, position: int, first: Array, second: Array) -> bool:
+    """Whether an entry is N and so is that dimension of the data."""
+    data = dims(node.inputs[0])
+    if data is None or position >= len(data) or data[position] != BATCH:
+        return False
+    return (int(first[position]), int(second[position])) == PROBES
+
+
+def _put(node: ir.Node, index: int, array: Array) -> bool:
+    old = node.inputs[index]
+    node.replace_input_with(index, add_constant(graph_of(node), f"{label(old)}.free", array))
+    return True
+
+
+def _reshape(node: ir.Node, first: Array, second: Array, differing: list[int]) -> bool:
+    """One entry k·N: 0 if it copies the batch, else −1 if that is still free."""
+    if len(differing) != 1:
+        return False
+    position = differing[0]
+    if _is_batch(node, position, first, second) and not node.attributes.get_int("allowzero", 0):
+        first[position] = 0
+        return _put(node, 1, first)
+    proportional = int(first[position]) * PROBES[1] == int(second[position]) * PROBES[0]
+    if not proportional or (first == -1).any() or (first == 0).any():
+        return False
+    first[position] = -1
+    return _put(node, 1, first)
+
+
+def _expand(node: ir.Node, first: Array, second: Array, differing: list[int]) -> bool:
+    """An entry N where the data has N broadcasts from 1."""
+    data = dims(node.inputs[0])
+    if data is None or len(data) != first.size:
+        return False
+    if not all(_is_batch(node, position, first, second) for position in differing):
+        return False
+    first[differing] = 1
+    return _put(node, 1, first)
+
+
+def _slice_end(node: ir.Node, first: Array, second: Array, differing: list[int]) -> bool:
+    """An end that grows with N on the batch axis is the end of the axis."""
+    data = dims(node.inputs[0])
+    axes = constant(node.inputs[3]) if len(node.inputs) > 3 else np.arange(first.size)
+    if data is None or axes is None:
+        return False
+    for position in differing:
+        entry = (int(first[position]), int(second[position]))
+        if data[int(axes[position])] != BATCH or entry != PROBES:
+            return False
+    first[differing] = LAST
+    return _put(node, 2, first)
+
+
+def _resize_sizes(node: ir.Node, first: Array, second: Array, differing: list[int]) -> bool:
+    """Resize only the axes whose size is not the batch."""
+    if differing != [0] or not _is_batch(node, 0, first, second) or "axes" in node.attributes:
+        return False
+    node.attributes["axes"] = ir.AttrInt64s("axes", list(range(1, first.size)))
+    return _put(node, 3, first[1:])
+
+
+_RULES = {
+    ("Reshape", 1): _reshape,
+    ("Expand", 1): _expand,
+    ("Slice", 2): _slice_end,
+    ("Resize", 3): _resize_sizes,
+}
+
+
+def _origin_size(value: ir.Value) -> int:
+    """Elements of all initialisers that a static value is computed from."""
+    seen: set[ir.Value] = set()
+    stack, total = [value], 0
+    while stack:
+        item = stack.pop()
+        if item in seen:
+            continue
+        seen.add(item)
+        producer = item.producer()
+        if producer is not None:
+            stack.extend(sources(producer))
+        elif item.const_value is not None:
+            total += item.const_value.size
+    return total
