@@ -269,7 +269,7 @@ def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, 
 
 def _fill(stream: IO[bytes], target: Array, where: str) -> None:
     """Read exactly the bytes of a contiguous array."""
-    if target.size == 0:
+    if target.nbytes == 0:
         return
     values = target.reshape(-1).view(np.uint8)
     done = 0

@@ -73,7 +73,7 @@ def shape_text(shape: Sequence[int | None] | None) -> str:
 
 
 def channel_axis(shape: Sequence[int | None], layout: str | None) -> int:
-    """Axis of the channels in one image, from the front or -1; the first unless the last must be."""
+    """Axis of the channels in one image: 0, or -1 where only the last one can be it."""
     if layout is not None:
         return 0 if layout == "nchw" else -1
     if len(shape) < 2 or shape[0] in _PICTURE_CHANNELS:
@@ -92,16 +92,15 @@ def find_turn(found: tuple[int, ...], expected: Shape | None, layout: str | None
     Raises:
         DataError: nothing fits, or more than one thing does and ``layout`` does not settle it.
     """
-    if expected is None or fits(found, expected):
-        options = [_KEEP]
-    else:
-        options = []
-    if expected is not None and len(found) == 3 and len(expected) == 3:
-        turns = [t for t in (_TO_FIRST, _TO_LAST) if fits(t.of_shape(found), expected)]
-        options += [t for t in turns if _goes_to(t, layout)]
-    if expected is not None and len(found) == 2 and len(expected) == 3:
-        turns = [t for t in (_ADD_FIRST, _ADD_LAST) if fits(t.of_shape(found), expected)]
-        options += [t for t in turns if _goes_to(t, layout)]
+    if expected is None:
+        return _KEEP
+    turns = {(3, 3): (_TO_FIRST, _TO_LAST), (2, 3): (_ADD_FIRST, _ADD_LAST)}
+    options = [_KEEP] if fits(found, expected) else []
+    options += [
+        turn
+        for turn in turns.get((len(found), len(expected)), ())
+        if fits(turn.of_shape(found), expected) and _goes_to(turn, layout)
+    ]
     if len(options) > 1:
         options = [t for t in options if _is_plausible(t.of_shape(found), layout)] or options
     if len(options) > 1 and layout is not None and options[0] is _KEEP:

@@ -34,7 +34,7 @@ class FileKind:
     advice: str
 
 
-PICTURES = frozenset({"png", "jpeg", "gif", "bmp", "webp", "tiff"})
+PICTURES = frozenset({"png", "jpeg", "gif", "bmp", "webp", "tiff", "ppm"})
 ARRAYS = frozenset({"npy", "npz", "zip"})
 
 _MAGIC: tuple[tuple[bytes, FileKind], ...] = (
@@ -130,6 +130,8 @@ def describe(head: bytes, *, is_whole: bool = False) -> FileKind | None:
         return FileKind("ort", "a model in onnxruntime's own format (.ort)", advice)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return FileKind("webp", "a WebP picture", _DATA)
+    if head[:2] in (b"P4", b"P5", b"P6") and head[2:3].isspace():
+        return FileKind("ppm", "a PPM or PGM picture", _DATA)
     if head.startswith(b"BM") and head[6:10] == b"\0\0\0\0":
         return FileKind("bmp", "a BMP picture", _DATA)
     if len(head) >= 2 and head[0] == 0x80 and 2 <= head[1] <= 5:

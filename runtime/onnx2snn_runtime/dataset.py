@@ -1,0 +1,326 @@
+"""A set of images that is walked through batch by batch, as a network takes them."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx2snn_runtime.arrays import StoredArray
+from onnx2snn_runtime.disk import open_regular, shown
+from onnx2snn_runtime.errors import DataError, StorageError, UsageError
+from onnx2snn_runtime.labels import Labels, check_labels
+from onnx2snn_runtime.layout import (
+    Shape,
+    channel_axis,
+    find_turn,
+    model_shape,
+    refuse_shape,
+    shape_text,
+)
+from onnx2snn_runtime.pictures import decode
+from onnx2snn_runtime.preprocessing import UNIT, Preprocessing
+
+Array = NDArray[Any]
+Batch = tuple[NDArray[np.float32], Labels | None]
+Update = Callable[[bytes], None]
+
+_PEEK = 32
+_BYTE_RANGE_FROM = 32.0
+_HASH_BYTES = 2**20
+
+
+class Dataset(ABC):
+    """Images, and labels if there are any.
+
+    Attributes:
+        name: how to call the source in a message.
+        count: number of images.
+        labels: class number per image, int64 [N], or None.
+        class_names: names by class number if the source tells them.
+        notes: warnings and remarks for the reader, without repetition.
+    """
+
+    def __init__(self, name: str, count: int, labels: Labels | None, limit: int | None) -> None:
+        if count == 0:
+            raise DataError(f"{name} holds no images")
+        if limit is not None and limit < 1:
+            raise UsageError(f"the limit on the number of images must be positive, not {limit}")
+        self.name = name
+        self.count = count if limit is None else min(count, limit)
+        self.labels = None if labels is None else labels[: self.count]
+        self._all_labels = labels
+        self.class_names: tuple[str, ...] | None = None
+        self.notes: list[str] = []
+        self._digest: str | None = None
+
+    def note(self, text: str) -> None:
+        """Add a remark once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def batches(
+        self, size: int, shape: Sequence[Any] | None, preprocessing: Preprocessing | None = None
+    ) -> Iterator[Batch]:
+        """Walk through the images as the network takes them.
+
+        Args:
+            size: images per batch; the last batch may have fewer.
+            shape: shape of the network's input without the batch, unknown sizes as None.
+            preprocessing: for uint8 images and pictures; float arrays are taken as they are.
+
+        Yields:
+            Images float32 [n, *shape] and their labels, int64 [n] or None.
+
+        Raises:
+            DataError: the images do not fit the shape, are damaged or not finite.
+        """
+        if size < 1:
+            raise UsageError(f"the batch size must be positive, not {size}")
+        start = 0
+        for images in self._images(size, model_shape(shape), preprocessing):
+            labels = None if self.labels is None else self.labels[start : start + len(images)]
+            yield images, labels
+            start += len(images)
+
+    def check_label_range(self, classes: int) -> None:
+        """Refuse labels that the network has no class for.
+
+        Raises:
+            DataError: names the first such label.
+        """
+        if self.labels is not None and int(self.labels.max()) >= classes:
+            index = int(np.argmax(self.labels >= classes))
+            raise DataError(
+                f"{self.name}: label {self.labels[index]} of image {index} is out of range, "
+                f"the network has {classes} classes (0..{classes - 1})"
+            )
+
+    def sha256(self) -> str:
+        """Hash of the whole content, whatever the limit; computed once."""
+        if self._digest is None:
+            digest = hashlib.sha256()
+            self._hash(digest.update)
+            self._digest = digest.hexdigest()
+        return self._digest
+
+    def _preprocessing_for_bytes(self, preprocessing: Preprocessing | None) -> Preprocessing:
+        if preprocessing is None:
+            self.note(
+                "uint8 images without a known preprocessing: divided by 255; "
+                "say what the network was trained on with --preprocess"
+            )
+            return UNIT
+        return preprocessing
+
+    @abstractmethod
+    def as_array(self) -> Array:
+        """All images as stored, without preprocessing, in memory."""
+
+    @abstractmethod
+    def _images(
+        self, size: int, shape: Shape | None, preprocessing: Preprocessing | None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Batches of network inputs."""
+
+    @abstractmethod
+    def _hash(self, update: Update) -> None:
+        """Feed all the content to a hash."""
+
+
+class ArrayDataset(Dataset):
+    """Images in one array, in a file or in memory."""
+
+    def __init__(
+        self, name: str, array: Array | StoredArray, labels: Array | None, limit: int | None
+    ) -> None:
+        _refuse_type(array, name)
+        if len(array.shape) < 2:
+            raise DataError(
+                f"{name}: images need a batch axis, found the shape {list(array.shape)}",
+                advice="add it with images[None]",
+            )
+        if 0 in array.shape:
+            raise DataError(f"{name} holds no images: its shape is {list(array.shape)}")
+        count = array.shape[0]
+        checked = None if labels is None else check_labels(labels, count)
+        super().__init__(name, count, checked, limit)
+        self._array = array
+        self._look()
+
+    def _look(self) -> None:
+        """Remark on values that are unlikely for what they are."""
+        first = next(self._slices(_PEEK))
+        low, high = float(first.min()), float(first.max())
+        if low == high:
+            self.note(f"the first {len(first)} images are constant: every value is {low:g}")
+        elif first.dtype.kind == "f" and low >= 0 and high > _BYTE_RANGE_FROM:
+            self.note(
+                f"float images with values from {low:g} to {high:g} (mean {first.mean():.3g}) "
+                "look like 0..255 and are taken as they are; give uint8 images to have them "
+                "preprocessed"
+            )
+
+    def _slices(self, size: int) -> Iterator[Array]:
+        if isinstance(self._array, StoredArray):
+            yield from self._array.batches(size, self.count)
+            return
+        for start in range(0, self.count, size):
+            yield self._array[start : min(start + size, self.count)]
+
+    def as_array(self) -> Array:
+        """All images as stored, without preprocessing, in memory."""
+        whole = self._array.read() if isinstance(self._array, StoredArray) else self._array
+        return whole[: self.count]
+
+    def _images(
+        self, size: int, shape: Shape | None, preprocessing: Preprocessing | None
+    ) -> Iterator[NDArray[np.float32]]:
+        found = self._array.shape[1:]
+        if self._array.dtype != np.uint8:
+            refuse_shape(found, shape)
+            done = 0
+            for images in self._slices(size):
+                yield self._finite(images, done)
+                done += len(images)
+            return
+        steps = self._preprocessing_for_bytes(preprocessing)
+        turn = find_turn(found, shape, steps.layout)
+        axis = channel_axis(shape or found, steps.layout)
+        for images in self._slices(size):
+            turned = turn.of_batch(images)
+            yield steps.apply(turned, axis + 1 if axis >= 0 else axis)
+
+    def _finite(self, images: Array, start: int) -> NDArray[np.float32]:
+        """Float images as float32."""
+        with np.errstate(over="ignore"):
+            values = np.ascontiguousarray(images, dtype=np.float32)
+        if np.isfinite(values).all():
+            return values
+        index = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
+        first = [start + int(index[0]), *map(int, index[1:])]
+        total = sum(
+            int(part.size - np.count_nonzero(np.isfinite(part.astype(np.float32))))
+            for part in self._slices(max(len(images), 1))
+        )
+        raise DataError(
+            f"{self.name}: {total:,} values are NaN or infinite, the first at {first}",
+            advice="remove these images or repair the step that made them",
+        )
+
+    def _hash(self, update: Update) -> None:
+        if isinstance(self._array, StoredArray):
+            hash_file(self._array.path, update)
+            return
+        update(f"{self._array.dtype.str}{self._array.shape}".encode())
+        for start in range(0, len(self._array), 64):
+            update(np.ascontiguousarray(self._array[start : start + 64]).tobytes())
+        if self._all_labels is not None:
+            update(self._all_labels.tobytes())
+
+
+class PictureDataset(Dataset):
+    """Pictures that are decoded when their turn comes.
+
+    Args:
+        name: how to call the source.
+        count: number of pictures.
+        contents: makes an iterator of (name, bytes) over all the pictures.
+        hash_content: feeds the content to a hash.
+        labels: class numbers, or None.
+        limit: take the first so many.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        contents: Callable[[], Iterator[tuple[str, bytes]]],
+        hash_content: Callable[[Update], None],
+        labels: Labels | None = None,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(name, count, labels, limit)
+        self._contents = contents
+        self._hash_content = hash_content
+
+    def as_array(self) -> Array:
+        """Pictures have no common size before a network gives them one."""
+        raise DataError(f"{self.name} holds pictures, not an array: take its batches")
+
+    def _images(
+        self, size: int, shape: Shape | None, preprocessing: Preprocessing | None
+    ) -> Iterator[NDArray[np.float32]]:
+        steps = self._preprocessing_for_bytes(preprocessing)
+        shape = shape or (None, None, None)
+        if len(shape) != 3:
+            raise DataError(
+                f"{self.name} holds pictures, the model expects {shape_text(shape)}",
+                advice="give arrays of that shape in an .npz or .npy",
+            )
+        axis = channel_axis(shape, steps.layout)
+        channels = shape[axis] or 3
+        if channels not in (1, 3):
+            raise DataError(
+                f"{self.name} holds pictures of 1 or 3 channels, the model expects "
+                f"{shape_text(shape)}: {channels} channels",
+                advice="--preprocess ...,layout=nchw or layout=nhwc says which axis they are",
+            )
+        height, width = shape[1:] if axis == 0 else shape[:2]
+        known = height or width
+        target = None if known is None else (height or known, width or known)
+        pictures: list[NDArray[np.uint8]] = []
+        for index, (name, content) in enumerate(self._contents()):
+            if index == self.count:
+                break
+            picture = decode(content, name, channels, target)
+            if pictures and picture.shape != pictures[0].shape:
+                raise DataError(
+                    f"{name} is {picture.shape[1]}×{picture.shape[0]}, others are "
+                    f"{pictures[0].shape[1]}×{pictures[0].shape[0]}, and the model does not say",
+                    advice="fix its size: --input-shape NAME:1,3,224,224",
+                )
+            pictures.append(picture)
+            if len(pictures) == size:
+                yield self._stack(pictures, axis, steps)
+                pictures = []
+        if pictures:
+            yield self._stack(pictures, axis, steps)
+
+    @staticmethod
+    def _stack(
+        pictures: list[NDArray[np.uint8]], axis: int, steps: Preprocessing
+    ) -> NDArray[np.float32]:
+        images = np.stack(pictures)  # [N,H,W,C]
+        return steps.apply(np.moveaxis(images, -1, 1), 1) if axis == 0 else steps.apply(images, -1)
+
+    def _hash(self, update: Update) -> None:
+        self._hash_content(update)
+
+
+def _refuse_type(array: Array | StoredArray, name: str) -> None:
+    if array.dtype == np.uint8 or array.dtype.kind == "f":
+        return
+    if array.dtype.hasobject:
+        advice = "stack images of one size: np.stack(images)"
+    elif array.dtype.kind in "iu":
+        advice = (
+            "pictures with values 0..255: images.astype(np.uint8); "
+            "inputs of the network: images.astype(np.float32)"
+        )
+    else:
+        advice = "images.astype(np.float32)"
+    raise DataError(f"{name}: images are {array.dtype}, expected uint8 or float32", advice=advice)
+
+
+def hash_file(path: Path, update: Update) -> None:
+    """Feed a file to a hash, piece by piece."""
+    with open_regular(path, DataError) as stream:
+        try:
+            while piece := stream.read(_HASH_BYTES):
+                update(piece)
+        except OSError as problem:
+            raise StorageError(f"cannot read {shown(path)}: {problem.strerror}") from problem

@@ -1,0 +1,110 @@
+"""Labels of images: what forms are taken, and where they come from in a folder of pictures."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx2snn_runtime.errors import DataError
+
+Labels = NDArray[np.int64]
+
+_NUMBER_FIRST = re.compile(r"(\d+)[_\- ](.*\D.*)")
+_NUMBER_LAST = re.compile(r"(.*\D)[_\- ](\d+)")
+
+
+def check_labels(labels: NDArray[Any], count: int) -> Labels:
+    """Class numbers, from integers [N] or [N,1] or from a one-hot matrix [N,classes].
+
+    Args:
+        labels: as stored.
+        count: number of images.
+
+    Raises:
+        DataError: another length, type or form, or a negative number.
+    """
+    if labels.ndim == 0 or len(labels) != count:
+        found = "one value" if labels.ndim == 0 else f"{len(labels):,} labels"
+        raise DataError(f"there are {count:,} images but {found}")
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return _from_one_hot(labels)
+    if labels.size != count:
+        raise DataError(
+            f"labels have the shape {list(labels.shape)}: expected [N], or [N,classes] one-hot"
+        )
+    if labels.dtype.kind not in "iu":
+        raise DataError(
+            f"labels are {labels.dtype}: expected integers", advice="labels.astype(np.int64)"
+        )
+    numbers = labels.reshape(count).astype(np.int64)
+    if count and numbers.min() < 0:
+        index = int(np.argmin(numbers))
+        raise DataError(f"label {numbers[index]} of image {index} is negative")
+    return numbers
+
+
+def _from_one_hot(labels: NDArray[Any]) -> Labels:
+    if labels.dtype.kind not in "biuf":
+        raise DataError(f"labels are {labels.dtype}: expected integers or a one-hot matrix")
+    is_one_hot = ((labels == 0) | (labels == 1)).all(axis=1) & ((labels != 0).sum(axis=1) == 1)
+    if not is_one_hot.all():
+        index = int(np.argmin(is_one_hot))
+        raise DataError(
+            f"labels have the shape {list(labels.shape)} but row {index} is not one-hot",
+            advice="give class numbers [N]: labels.argmax(axis=1)",
+        )
+    return np.asarray(labels.argmax(axis=1), np.int64)
+
+
+def labels_from_names(stems: Sequence[str]) -> tuple[Labels, tuple[str, ...]] | None:
+    """Class numbers from the names of picture files without their endings.
+
+    Three forms, which all the files must share:
+
+    - ``3_cat``: the number is the label, if every number goes with one name and every name with one
+      number (``3_cat_001`` is the same class);
+    - ``017_cat`` with running numbers: the names, sorted, are numbered from 0;
+    - ``cat_001``: the same. Separators are ``_``, ``-`` and blank.
+
+    Args:
+        stems: one per picture.
+
+    Returns:
+        Labels and names by label, or None if the names tell no classes (fewer than two).
+
+    >>> labels, names = labels_from_names(["dog_1", "cat_1", "dog_2"])
+    >>> labels.tolist(), names
+    ([1, 0, 1], ('cat', 'dog'))
+    """
+    matches = [_NUMBER_FIRST.fullmatch(stem) for stem in stems]
+    first = [(int(match[1]), _without_number(match[2])) for match in matches if match]
+    if first and len(first) == len(stems):
+        pairs = set(first)
+        names = {name for _, name in pairs}
+        if len(names) < 2:
+            return None
+        if len(pairs) == len(names) == len({number for number, _ in pairs}):
+            by_number = dict(pairs)
+            largest = max(by_number)
+            labels = np.array([number for number, _ in first], np.int64)
+            if largest < 100_000:
+                return labels, tuple(by_number.get(i, str(i)) for i in range(largest + 1))
+        return _numbered([name for _, name in first])
+    last = [match[1] for match in map(_NUMBER_LAST.fullmatch, stems) if match]
+    if last and len(last) == len(stems) and len(set(last)) > 1:
+        return _numbered(last)
+    return None
+
+
+def _without_number(name: str) -> str:
+    match = _NUMBER_LAST.fullmatch(name)
+    return match[1] if match else name
+
+
+def _numbered(names: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
+    """Labels by the sorted distinct names."""
+    classes = tuple(sorted(set(names)))
+    index = {name: number for number, name in enumerate(classes)}
+    return np.array([index[name] for name in names], np.int64), classes
