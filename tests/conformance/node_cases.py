@@ -27,7 +27,10 @@ class NodeCase:
 
 @cache
 def _modules() -> dict[str, str]:
-    return {item.name.replace("_", ""): item.name for item in pkgutil.iter_modules(node_package.__path__)}
+    return {
+        item.name.replace("_", ""): item.name
+        for item in pkgutil.iter_modules(node_package.__path__)
+    }
 
 
 @cache
@@ -54,7 +57,7 @@ def node_cases(op: str) -> tuple[NodeCase, ...]:
         for item in model.opset_import:
             if not item.domain:
                 item.version = max(item.version, OLDEST_OPSET)
-        (inputs, outputs), = case.data_sets
+        ((inputs, outputs),) = case.data_sets
         found.append(NodeCase(case.name, model, _arrays(inputs), _arrays(outputs)))
     return tuple(found)
 

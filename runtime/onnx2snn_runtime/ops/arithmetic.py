@@ -101,4 +101,5 @@ def general_matrix_product(call: Call, a: Array, b: Array, c: Array | None = Non
 @operator("Einsum", Law.AFFINE_ONE)
 def einstein_sum(call: Call, *inputs: Array) -> Array:
     """Sum of products over repeated indices, as the equation says."""
-    return call.xp.einsum(call.attributes["equation"], *inputs)
+    result = call.xp.einsum(call.attributes["equation"], *(widened(x) for x in inputs))
+    return call.xp.asarray(result).astype(inputs[0].dtype, copy=False)

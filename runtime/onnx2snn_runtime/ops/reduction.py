@@ -1,8 +1,11 @@
 """Reductions over axes, cumulative sums, and positions of extremes."""
 
 from collections.abc import Callable
+from typing import Any
 
-from onnx2snn_runtime.ops.bookkeeping import integers, number, positive_axes, widened
+import numpy as np
+
+from onnx2snn_runtime.ops.bookkeeping import integers, is_integer, number, positive_axes, widened
 from onnx2snn_runtime.ops.registry import Array, Call, Law, operator
 
 Reduce = Callable[..., Array]
@@ -28,14 +31,26 @@ def _register(name: str, law: Law, summary: str, compute: Callable[..., Array]) 
     operator(name, law)(function)
 
 
-def _log_sum_exp(xp: object, x: Array, **where: object) -> Array:
+def _extreme(xp: Array, x: Array, lowest: bool, axis: tuple[int, ...], keepdims: bool) -> Array:
+    """Minimum or maximum; of no elements it is the highest or the lowest number of the type."""
+    if all(x.shape[i] for i in axis):
+        return (xp.min if lowest else xp.max)(x, axis=axis, keepdims=keepdims)
+    limits: tuple[Any, Any] = (-np.inf, np.inf)
+    if x.dtype.kind == "b":
+        limits = (False, True)
+    elif is_integer(x):
+        limits = (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+    sizes = (1 if i in axis else size for i, size in enumerate(x.shape))
+    kept = tuple(size for i, size in enumerate(sizes) if keepdims or i not in axis)
+    return xp.full(kept, limits[lowest], dtype=x.dtype)
+
+
+def _log_sum_exp(xp: Array, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     """ln(sum e^x) without overflow: the largest element is taken out and added back."""
-    module: Array = xp
-    largest = module.max(x, axis=where["axis"], keepdims=True)
-    largest = module.where(module.isfinite(largest), largest, module.zeros_like(largest))
-    sums = module.log(module.sum(module.exp(x - largest), axis=where["axis"], keepdims=True))
-    result = sums + largest
-    return result if where["keepdims"] else module.squeeze(result, axis=where["axis"])
+    largest = _extreme(xp, x, False, axis, True)
+    largest = xp.where(xp.isfinite(largest), largest, xp.zeros_like(largest))
+    result = xp.log(xp.sum(xp.exp(x - largest), axis=axis, keepdims=True)) + largest
+    return result if keepdims else xp.squeeze(result, axis=axis)
 
 
 _register("ReduceSum", Law.AFFINE_FIRST, "Sum over axes.",
@@ -43,9 +58,9 @@ _register("ReduceSum", Law.AFFINE_FIRST, "Sum over axes.",
 _register("ReduceMean", Law.AFFINE_FIRST, "Mean over axes.",
           lambda xp, x, **where: xp.mean(x, **where))  # fmt: skip
 _register("ReduceMax", Law.MAXIMUM, "Largest element over axes.",
-          lambda xp, x, **where: xp.max(x, **where))  # fmt: skip
+          lambda xp, x, **where: _extreme(xp, x, False, **where))  # fmt: skip
 _register("ReduceMin", Law.NONLINEAR, "Smallest element over axes.",
-          lambda xp, x, **where: xp.min(x, **where))  # fmt: skip
+          lambda xp, x, **where: _extreme(xp, x, True, **where))  # fmt: skip
 _register("ReduceProd", Law.NONLINEAR, "Product over axes.",
           lambda xp, x, **where: xp.prod(x, **where))  # fmt: skip
 _register("ReduceL1", Law.NONLINEAR, "Sum of magnitudes over axes.",

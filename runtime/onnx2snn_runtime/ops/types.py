@@ -1,26 +1,38 @@
 """Changes of the element type, and dropout, which does nothing at inference."""
 
+from typing import Any
+
 import onnx
 
 from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.ops.bookkeeping import number
 from onnx2snn_runtime.ops.registry import Array, Call, Law, operator
 
+TYPES = {
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "float16", "bfloat16", "float32", "float64",
+}  # fmt: skip
+
+
+def _converted(x: Array, dtype: Any) -> Array:
+    for name in (x.dtype.name, dtype.name):
+        if name not in TYPES:
+            raise BackendError(f"the element type {name} is not supported")
+    return x.astype(dtype)
+
 
 @operator("Cast", Law.AFFINE_FIRST)
 def cast(call: Call, x: Array) -> Array:
     """The tensor in another element type."""
     element = int(call.attributes["to"])
-    if element == onnx.TensorProto.STRING:
-        raise BackendError("Cast to text is not supported")
-    return x.astype(onnx.helper.tensor_dtype_to_np_dtype(element))
+    return _converted(x, onnx.helper.tensor_dtype_to_np_dtype(element))
 
 
 @operator("CastLike", Law.AFFINE_FIRST)
 def cast_like(call: Call, x: Array, target: Array) -> Array:
     """The tensor in the element type of another tensor."""
     del call
-    return x.astype(target.dtype)
+    return _converted(x, target.dtype)
 
 
 @operator("Dropout", Law.AFFINE_FIRST)
