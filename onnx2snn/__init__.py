@@ -3,11 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnx2snn_runtime.errors import Onnx2SnnError
-
     from onnx2snn.convert import convert
     from onnx2snn.evaluate import evaluate
     from onnx2snn.spiking_model import SpikingModel
+    from onnx2snn_runtime.errors import Onnx2SnnError
 
 __version__ = "0.1.0"
 __all__ = ["Onnx2SnnError", "SpikingModel", "__version__", "convert", "evaluate"]

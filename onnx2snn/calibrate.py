@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx2snn_runtime.backends.base import Backend
-from onnx2snn_runtime.errors import DataError
 
 from onnx2snn.recipes import Recipe
+from onnx2snn_runtime.backends.base import Backend
+from onnx2snn_runtime.errors import DataError
 
 Floats = NDArray[np.float32]
 BINS_PER_OCTAVE = 64
@@ -86,9 +86,9 @@ class Histogram:
         """Lower edges of the bins and the upper edge of the last, [bins + 1]."""
         absolute = np.arange(self.top - BINS, self.top + 1, dtype=np.int64)
         edges = (np.maximum(absolute, 0) << _SHIFT).astype(np.int32).view(np.float32)
-        edges = edges.astype(np.float64)
-        edges[0] = 0.0
-        return edges
+        result: NDArray[np.float64] = edges.astype(np.float64)
+        result[0] = 0.0
+        return result
 
     def merged(self) -> "Histogram":
         """All channels as one."""
@@ -232,9 +232,7 @@ def set_threshold(histogram: Histogram, rank: int, recipe: Recipe) -> LayerCalib
         threshold = np.array([layer * scale])
         saturated = _share_above(whole, threshold * limit)
     dead = float(np.mean(histogram.maximum == 0))
-    return LayerCalibration(
-        threshold.astype(np.float32), float(whole.maximum[0]), saturated, dead
-    )
+    return LayerCalibration(threshold.astype(np.float32), float(whole.maximum[0]), saturated, dead)
 
 
 def _share_above(histogram: Histogram, limits: NDArray[np.float64]) -> float:

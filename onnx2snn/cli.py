@@ -5,10 +5,9 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from onnx2snn import __version__
 from onnx2snn_runtime.cli import guarded
 from onnx2snn_runtime.run_command import add_backend_arguments, add_run_arguments
-
-from onnx2snn import __version__
 
 COMMANDS = {
     "convert": "turn an ONNX network into a spiking network (the default command)",
@@ -92,9 +91,9 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``onnx2snn``; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
-        given.insert(0, "convert")
-    elif given and given[0].startswith("-") and not {"-h", "--help", "--version"} & set(given):
+    if (given and not given[0].startswith("-") and given[0] not in COMMANDS) or (
+        given and given[0].startswith("-") and not {"-h", "--help", "--version"} & set(given)
+    ):
         given.insert(0, "convert")
     parser = build_parser()
     options = parser.parse_args(given)

@@ -1,4 +1,4 @@
-"""The conversion as one readable function: read, normalise, classify, calibrate, rewrite, verify."""
+"""The conversion in one function: read, normalise, classify, calibrate, rewrite, verify."""
 
 import hashlib
 import warnings
@@ -10,13 +10,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir
-from onnx2snn_runtime.backends import Backend, open_backend
-from onnx2snn_runtime.data import Dataset, open_data
-from onnx2snn_runtime.errors import ModelError, UsageError
-from onnx2snn_runtime.files import load_model
-from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
-from onnx2snn_runtime.plan import tensor_shape
-from onnx2snn_runtime.preprocessing import Preprocessing
 
 from onnx2snn import __version__
 from onnx2snn.calibrate import LayerCalibration, collect, set_threshold
@@ -26,6 +19,13 @@ from onnx2snn.recipes import Recipe, find_recipe
 from onnx2snn.rewrite import rewrite
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.verify import verify
+from onnx2snn_runtime.backends import Backend, open_backend
+from onnx2snn_runtime.data import Dataset, open_data
+from onnx2snn_runtime.errors import ModelError, UsageError
+from onnx2snn_runtime.files import load_model
+from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
+from onnx2snn_runtime.plan import tensor_shape
+from onnx2snn_runtime.preprocessing import Preprocessing
 
 Progress = Callable[[str, int, int], None]
 """Told the stage, how many images are done, and how many there are."""
@@ -70,10 +70,9 @@ class CalibrationSource:
             )
         ((name, shape),) = inputs.items()
         done = 0
-        for images, _ in self.dataset.batches(size, shape, self.preprocessing):
-            images = images[: self.count - done]
-            done += len(images)
-            yield {name: images}
+        for batch, _ in self.dataset.batches(size, shape, self.preprocessing):
+            yield {name: batch[: self.count - done]}
+            done += len(batch)
             if done >= self.count:
                 return
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
+
 from onnx2snn_runtime.format import DOMAIN
 from onnx2snn_runtime.interpreter import Interpreter
 from onnx2snn_runtime.ops import OPERATORS, Law
@@ -126,10 +127,10 @@ class FanOut:
         graph = helper.make_graph(
             [node],
             "one",
-            [helper.make_tensor_value_info(n, onnx.TensorProto.DOUBLE, a.shape) for n, a in feeds.items()],
-            [helper.make_tensor_value_info(node.output[0], onnx.TensorProto.DOUBLE, None)],
+            [_double(name, array.shape) for name, array in feeds.items()],
+            [_double(node.output[0])],
             used,
-        )  # fmt: skip
+        )
         opsets = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(graph, opset_imports=opsets)
         return Interpreter(model)(feeds)[node.output[0]]
@@ -189,7 +190,8 @@ def _back_through_weights(
     allowed = ("strides", "pads", "dilations", "group", "kernel_shape")
     kept = {name: value for name, value in attributes.items() if name in allowed}
     forward = helper.make_node("Conv", ["x", "w"], ["y"], **kept)
-    return _run_node(forward, {"x": ones, "w": mask})
+    result: Array = _run_node(forward, {"x": ones, "w": mask})
+    return result
 
 
 def _transposed(
@@ -216,13 +218,17 @@ def _transposed(
     return full[(slice(None), slice(None), *window)]
 
 
+def _double(name: str, shape: tuple[int, ...] | None = None) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, shape)
+
+
 def _run_node(node: NodeProto, feeds: dict[str, Array]) -> Any:
     graph = helper.make_graph(
         [node],
         "one",
-        [helper.make_tensor_value_info(n, onnx.TensorProto.DOUBLE, a.shape) for n, a in feeds.items()],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.DOUBLE, None)],
-    )  # fmt: skip
+        [_double(name, array.shape) for name, array in feeds.items()],
+        [_double("y")],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     return Interpreter(model)(feeds)["y"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx2snn_runtime.plan import Plan, Stateful
 
 from onnx2snn.costs import FanOut, multiplications
+from onnx2snn_runtime.plan import Plan, Stateful
 
 PICOJOULE_MAC = 4.6  # float32 multiply 3.7 + add 0.9
 PICOJOULE_AC = 0.9  # float32 add
@@ -61,10 +61,10 @@ class EnergyMeter:
         """Multiply-accumulates of the ANN per image."""
         return sum(self.macs_by_node.values())
 
-    def shared_thresholds(self) -> dict[str, float]:
+    def shared_thresholds(self) -> dict[str, Any]:
         """Pooling layer to the threshold that all its sources share, where they do."""
         makers = {unit.output: unit for unit in self.plan.stateful}
-        shared = {}
+        shared: dict[str, Any] = {}
         for unit in self.plan.stateful:
             source = makers.get(unit.inputs[0])
             if unit.operator.family != "LIPool" or source is None:

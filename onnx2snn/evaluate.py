@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 import onnx
+
+from onnx2snn.calibrate import with_outputs
+from onnx2snn.costs import _back_through_weights, shapes_of
+from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, quantised_energy
+from onnx2snn.stand_in import equal_bits, to_ann
 from onnx2snn_runtime.backends.base import Runner
 from onnx2snn_runtime.data import open_data
 from onnx2snn_runtime.errors import DataError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.network import Network, check_timesteps, load
 from onnx2snn_runtime.preprocessing import Preprocessing
-
-from onnx2snn.calibrate import with_outputs
-from onnx2snn.costs import _back_through_weights, shapes_of
-from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, quantised_energy
-from onnx2snn.stand_in import equal_bits, to_ann
 
 DEFAULT_TIMESTEPS = (1, 2, 4, 8)
 Array = Any
@@ -178,7 +178,8 @@ class _Evaluation:
         self.labelled = self.labelled and labels is not None and self.classes
         if labels is not None and self.classes and int(labels.max()) >= first.shape[1]:
             raise DataError(
-                f"label {int(labels.max())} is out of range: the network has {first.shape[1]} classes"
+                f"label {int(labels.max())} is out of range: "
+                f"the network has {first.shape[1]} classes"
             )
         for name, value in expected.items():
             self.norms[name] = self.norms.get(name, 0.0) + float(

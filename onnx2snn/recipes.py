@@ -54,9 +54,16 @@ class Recipe:
         Raises:
             UsageError: a number is out of its range.
         """
-        recipe = replace(self, **{key: value for key, value in options.items() if value is not None})
+        recipe = replace(
+            self, **{key: value for key, value in options.items() if value is not None}
+        )
         limits = [
-            (1 <= recipe.burst_limit <= MAX_BURST, "--burst", f"1..{MAX_BURST}", recipe.burst_limit),
+            (
+                1 <= recipe.burst_limit <= MAX_BURST,
+                "--burst",
+                f"1..{MAX_BURST}",
+                recipe.burst_limit,
+            ),
             (0.0 <= recipe.v0 < 1.0, "--v0", "0 ≤ v0 < 1", recipe.v0),
             (0.0 < recipe.threshold_scale <= 100.0, "--scale", "0 < scale ≤ 100", recipe.scale),
             (0.0 < recipe.percentile <= 100.0, "--percentile", "0..100", recipe.percentile),

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-from onnx2snn_runtime.errors import UnsupportedError
-from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT, PRODUCER
-from onnx2snn_runtime.neurons import ACTIVATIONS, FAMILIES, Signature, StatefulOperator
-from onnx2snn_runtime.plan import Shape, tensor_shape
 
 from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.classify import Placed, Role
 from onnx2snn.recipes import Recipe
+from onnx2snn_runtime.errors import UnsupportedError
+from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT, PRODUCER
+from onnx2snn_runtime.neurons import ACTIVATIONS, FAMILIES, Signature, StatefulOperator
+from onnx2snn_runtime.plan import Shape, tensor_shape
 
 ROUNDING = 1.0 + 1e-6  # keeps the last spike of a cap that is a multiple of the threshold
 HUGE = float(np.finfo(np.float32).max)
@@ -164,9 +164,7 @@ class _Writer:
             }
             operator = FAMILIES["BurstIF"](signature)
         inputs = [*node.input, threshold]
-        self.emit(
-            operator, node.name, inputs, [node.output[0]], [shape] * 2, attributes, node
-        )
+        self.emit(operator, node.name, inputs, [node.output[0]], [shape] * 2, attributes, node)
 
     def value_range(self, node: NodeProto) -> tuple[float, float]:
         """Infimum and supremum of an activation."""
@@ -242,7 +240,10 @@ class _Writer:
         info = [value for value in self.value_info if value.name in made]
         inputs = [
             *graph.input,
-            *(helper.make_tensor_value_info(name, kind, shape) for name, shape, kind in self.states),
+            *(
+                helper.make_tensor_value_info(name, kind, shape)
+                for name, shape, kind in self.states
+            ),
         ]
         outputs = [
             *graph.output,

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx2snn_runtime.files import save_model
-from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.plan import tensor_shape
 
 from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import multiplications
 from onnx2snn.recipes import Recipe
 from onnx2snn.verify import Check
+from onnx2snn_runtime.files import save_model
+from onnx2snn_runtime.network import Network
+from onnx2snn_runtime.plan import tensor_shape
 
 
 @dataclass(frozen=True)

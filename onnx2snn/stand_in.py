@@ -6,11 +6,14 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
+
 from onnx2snn_runtime.format import DOMAIN, NEXT
 from onnx2snn_runtime.neurons import parse_node
 
 
-def to_ann(spiking: onnx.ModelProto, quantise: Mapping[str, float] | None = None) -> onnx.ModelProto:
+def to_ann(
+    spiking: onnx.ModelProto, quantise: Mapping[str, float] | None = None
+) -> onnx.ModelProto:
     """Replace every neuron by its activation and every state by nothing.
 
     Args:
@@ -44,7 +47,7 @@ def to_ann(spiking: onnx.ModelProto, quantise: Mapping[str, float] | None = None
             else:
                 nodes.append(plain)
     outputs = [o for o in graph.output if o.name.removesuffix(NEXT) not in states]
-    model = helper.make_model(
+    return helper.make_model(
         helper.make_graph(
             nodes,
             "ann",
@@ -56,7 +59,6 @@ def to_ann(spiking: onnx.ModelProto, quantise: Mapping[str, float] | None = None
         opset_imports=[item for item in spiking.opset_import if item.domain != DOMAIN],
         ir_version=spiking.ir_version,
     )
-    return model
 
 
 def _quantised(

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx2snn_runtime.backends.base import Backend
-from onnx2snn_runtime.engine import Engine
-from onnx2snn_runtime.plan import Stateful, make_plan
 
 from onnx2snn.calibrate import with_outputs
 from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import multiplications
 from onnx2snn.recipes import Recipe
+from onnx2snn_runtime.backends.base import Backend
+from onnx2snn_runtime.engine import Engine
+from onnx2snn_runtime.plan import Stateful, make_plan
 
 if TYPE_CHECKING:
     from onnx2snn.convert import CalibrationSource

@@ -6,11 +6,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from onnx2snn_runtime.errors import ModelError, UsageError
-from onnx2snn_runtime.files import check_writable
-
 from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn.spiking_model import SpikingModel
+from onnx2snn_runtime.errors import ModelError, UsageError
+from onnx2snn_runtime.files import check_writable
 
 NOT_VERIFIED = 1
 

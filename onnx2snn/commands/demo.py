@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
                 test,
                 timesteps=(1, 2, 4, 8),
                 against=model,
-                progress=lambda done, total: progress("evaluate", done, total),  # noqa: B023
+                progress=lambda done, total: progress("evaluate", done, total),
             )
         if not options.json:
             show_evaluation(results[recipe], f"Fashion-MNIST CNN, recipe {recipe}")

@@ -4,12 +4,11 @@ import argparse
 import json
 from typing import Any
 
+from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn_runtime.engine import DEFAULT_MEMORY
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.network import load
 from onnx2snn_runtime.preprocessing import Preprocessing
-
-from onnx2snn.console import print_out, print_table, progress_bar, say
 
 BELOW_LIMIT = 1
 
@@ -96,7 +95,16 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
                  f"{skip['energy_uj'] / energy:.2f}" if energy else ""])  # fmt: skip
     rows.append([f"ANN, {quantised['bits']} bits", number(quantised["accuracy"]),
                  number(quantised["agreement"]), "", "", "", "", ""])  # fmt: skip
-    header = ["T", "accuracy %", "agreement %", "output error", "k spikes", "M SynOps", "µJ", "× ANN"]
+    header = [
+        "T",
+        "accuracy %",
+        "agreement %",
+        "output error",
+        "k spikes",
+        "M SynOps",
+        "µJ",
+        "× ANN",
+    ]
     print_table(f"{title}: {result['samples']} images", header, rows)
     integer = ", ".join(f"T={s['t']} {s['energy_int_uj']:.2f}" for s in result["steps"])
     print_out(f"integer arithmetic, µJ: SNN {integer}; quantised ANN "

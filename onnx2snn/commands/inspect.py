@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+
+from onnx2snn.console import print_out, print_table
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import is_spiking, read_metadata
 from onnx2snn_runtime.ops import OPERATORS
 from onnx2snn_runtime.plan import make_plan, tensor_shape
-
-from onnx2snn.console import print_out, print_table
 
 
 def run(options: argparse.Namespace) -> int:

@@ -3,10 +3,9 @@
 import argparse
 import json
 
+from onnx2snn.console import print_out, print_table
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.ops import OPERATORS, Law
-
-from onnx2snn.console import print_out, print_table
 
 BECOMES = {
     Law.AFFINE: "itself, each step",

@@ -162,9 +162,10 @@ class Engine:
     def chunk_steps(self, images: int) -> int:
         """How many steps at once fit the memory budget; at least one."""
         sizes = [
-            int(np.prod([size for size in self.plan.shapes.get(unit.output, ()) if isinstance(size, int)]))
+            int(np.prod([size for size in shape if isinstance(size, int)]))
             for unit in self.plan.stateful
-        ]  # fmt: skip
+            for shape in unit.state_shapes
+        ]
         step_bytes = 4 * FLOAT_BYTES * images * max(sizes, default=1)
         return max(1, self.memory // max(1, step_bytes))
 
@@ -181,10 +182,10 @@ def merge(array: Array) -> Array:
     return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
 
 
-def run_merged(runner: Runner, values: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+def run_merged(
+    runner: Runner, values: Mapping[str, Array], names: Sequence[str]
+) -> dict[str, Array]:
     """Run a stateless model on all steps of a chunk as one batch."""
     steps, images = values[names[0]].shape[:2]
     results = runner({name: merge(values[name]) for name in names})
-    return {
-        name: array.reshape(steps, images, *array.shape[1:]) for name, array in results.items()
-    }
+    return {name: array.reshape(steps, images, *array.shape[1:]) for name, array in results.items()}

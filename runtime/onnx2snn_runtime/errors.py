@@ -57,9 +57,7 @@ class Onnx2SnnError(Exception):
 
     exit_code = 70
 
-    def __init__(
-        self, message: str, findings: Iterable[Finding] = (), *, advice: str = ""
-    ) -> None:
+    def __init__(self, message: str, findings: Iterable[Finding] = (), *, advice: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.findings = tuple(findings)

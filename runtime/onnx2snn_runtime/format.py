@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 import onnx
+
 from onnx2snn_runtime.errors import ModelError
 
 DOMAIN = "ai.onnx2snn"

@@ -165,9 +165,7 @@ class Network:
         """Run one batch and show ``observer`` what every stateful operator sends."""
         return dict(self.engine.run(feeds, steps, observer=observer))
 
-    def check_feeds(
-        self, images: Array | Mapping[str, Array]
-    ) -> tuple[dict[str, Array], bool]:
+    def check_feeds(self, images: Array | Mapping[str, Array]) -> tuple[dict[str, Array], bool]:
         """The images by input name as float32, and whether they are a sequence [T,N,*].
 
         Raises:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import numpy_helper
+
 from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT
 from onnx2snn_runtime.neurons import StatefulOperator, parse_node

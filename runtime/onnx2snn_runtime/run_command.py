@@ -63,7 +63,8 @@ def run_command(options: argparse.Namespace) -> int:
     }
     if options.output:
         buffer = io.BytesIO()
-        np.savez(buffer, **{name.replace("/", "_"): array for name, array in outputs.items()})
+        named: dict[str, Any] = {k.replace("/", "_"): array for k, array in outputs.items()}
+        np.savez(buffer, **named)
         write_bytes_atomic(options.output, buffer.getvalue())
     show(options, outputs, parts[0].timesteps, network.backend.name)
     for note in dataset.notes:
@@ -71,7 +72,9 @@ def run_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def show(options: argparse.Namespace, outputs: dict[str, Any], timesteps: int, backend: str) -> None:
+def show(
+    options: argparse.Namespace, outputs: dict[str, Any], timesteps: int, backend: str
+) -> None:
     """Print the answers: classes where the first output is [N, classes], else shapes."""
     first = next(iter(outputs.values()))
     classes = first.argmax(axis=1).tolist() if first.ndim == 2 and first.shape[1] > 1 else None

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
-from onnx2snn_runtime.network import Network
 
 import onnx2snn
+from onnx2snn_runtime.network import Network
 
 RECIPES = ["fast", "paper", "if", "refine"]
 
@@ -88,9 +88,7 @@ def test_backends_agree(recipe):
 
 
 @settings(max_examples=6)
-@given(
-    seed=st.integers(0, 99), depth=st.integers(1, 3), pool=st.booleans(), residual=st.booleans()
-)
+@given(seed=st.integers(0, 99), depth=st.integers(1, 3), pool=st.booleans(), residual=st.booleans())
 def test_spiking_network_approaches_the_ann(seed, depth, pool, residual):
     source = networks.small_cnn(seed, depth, pool, residual)
     images = networks.images(6, seed + 1)

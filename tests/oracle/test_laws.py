@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper
 from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
+
 from onnx2snn_runtime.backends import open_backend
 from onnx2snn_runtime.neurons import FAMILIES, Chunk, Signature
 

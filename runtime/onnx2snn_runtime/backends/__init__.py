@@ -38,7 +38,7 @@ def open_backend(name: str = "auto", threads: int | None = None) -> tuple[Backen
     if threads is not None and threads < 1:
         raise UsageError(f"--threads must be at least 1, got {threads}")
     if name == "auto":
-        reasons = []
+        reasons: list[str] = []
         for candidate in (item for item in PREFERENCE if item in classes):
             reason = classes[candidate].unavailable()
             if not reason:

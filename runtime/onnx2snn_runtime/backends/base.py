@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import onnx
+
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 
 Array = Any

@@ -1,7 +1,6 @@
 """The spiking laws as one pass over memory, compiled by numba; bit-equal to the NumPy laws.
 
-Handles the piecewise linear activations, which all are f(x) = clip(x ≥ 0 ? x : slope·x, low, high),
-so that F_t = clip(X_t ≥ 0 ? X_t : slope·X_t, low·t, high·t). Work is cut into blocks of neurons that
+Handles the piecewise linear activations, f(x) = clip(x ≥ 0 ? x : slope·x, low, high). Work is cut into blocks of neurons that
 stay in the cache over all steps of a chunk.
 """
 
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
+
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 
 Floats = NDArray[np.float32]

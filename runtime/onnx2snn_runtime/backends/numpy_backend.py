@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+
 from onnx2snn_runtime.backends.base import Backend, Runner
 from onnx2snn_runtime.interpreter import Interpreter
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+
 from onnx2snn_runtime.backends.base import Array, Backend, Runner
 from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import onnx
 from onnx import AttributeProto, FunctionProto, NodeProto, helper
+
 from onnx2snn_runtime.format import DOMAIN
 
 
@@ -13,7 +14,7 @@ def operator_attributes(op: str, opset: int) -> dict[str, int]:
         schema = onnx.defs.get_schema(op, opset, "")
     except onnx.defs.SchemaError:
         return {}
-    return {name: int(attribute.type) for name, attribute in schema.attributes.items()}
+    return {name: int(attribute.type.value) for name, attribute in schema.attributes.items()}
 
 
 class Body:
@@ -42,7 +43,7 @@ class Body:
             AttributeProto(name="value_float", ref_attr_name=name, type=AttributeProto.FLOAT)
         )
         self.nodes.append(node)
-        return node.output[0]
+        return f"{name}_value"
 
     def constant(self, value: float) -> str:
         """A float scalar."""

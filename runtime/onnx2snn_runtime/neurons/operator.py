@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
+
 from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.neurons.activations import ACTIVATIONS, Activation
 from onnx2snn_runtime.neurons.body import Body, operator_attributes
@@ -112,7 +113,9 @@ class StatefulOperator(ABC):
 
     def base_inputs(self) -> list[str]:
         """Names of f's inputs inside the function."""
-        return ["x" if self.signature.inputs == 1 else f"x{i}" for i in range(self.signature.inputs)]
+        return [
+            "x" if self.signature.inputs == 1 else f"x{i}" for i in range(self.signature.inputs)
+        ]
 
     def function(self, opset: int) -> FunctionProto:
         """The model-local function that computes one step in standard operators."""

@@ -134,7 +134,7 @@ def _source_positions(call: Call, scaling: Scaling) -> Floats:
             return x + half * (start + end) * last
         return start * last + x * (end - start) * last / steps
     if mode == "pytorch_half_pixel" and single:
-        return np.zeros_like(x) - half
+        return np.zeros_like(x)
     centred = (x + half) / scale - half
     if mode == "half_pixel_symmetric":
         adjustment = np.float32(scaling.output) / (scale * size)
