@@ -91,9 +91,9 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``onnx2snn``; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if (given and not given[0].startswith("-") and given[0] not in COMMANDS) or (
-        given and given[0].startswith("-") and not {"-h", "--help", "--version"} & set(given)
-    ):
+    asks_help = {"-h", "--help", "--version"} & set(given)
+    names_command = bool(given) and given[0] in COMMANDS
+    if given and not names_command and not (given[0].startswith("-") and asks_help):
         given.insert(0, "convert")
     parser = build_parser()
     options = parser.parse_args(given)

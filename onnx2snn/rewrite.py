@@ -62,7 +62,7 @@ class _Writer:
         self.value_info = list(graph.value_info)
         self.states: list[tuple[str, Shape, int]] = []
         self.functions: dict[str, onnx.FunctionProto] = {}
-        self.taken = {name for name in self.shapes} | set(self.arrays)
+        self.taken = set(self.shapes) | set(self.arrays)
         self.step = self.unique("step")
         self.clock = False
         self.renamed: dict[str, str] = {}

@@ -1,8 +1,8 @@
 """Cuts a spiking network into static head, linear segments between stateful operators, and tail.
 
 Every tensor has a level: the number of stateful operators on the longest way to it. Level 0 is the
-head, constant for a constant image. Stateless nodes of one level form one segment, which runs on all
-timesteps of a chunk as one batch. The tail is what no stateful operator can be reached from.
+head, constant for a constant image. Stateless nodes of one level form one segment, which runs on
+all timesteps of a chunk as one batch. The tail is what no stateful operator can be reached from.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The spiking laws as one pass over memory, compiled by numba; bit-equal to the NumPy laws.
 
-Handles the piecewise linear activations, f(x) = clip(x ≥ 0 ? x : slope·x, low, high). Work is cut into blocks of neurons that
-stay in the cache over all steps of a chunk.
+Handles the piecewise linear activations, f(x) = clip(x ≥ 0 ? x : slope·x, low, high). Work
+is cut into blocks of neurons that stay in the cache over all steps of a chunk.
 """
 
 from typing import Any

@@ -1,6 +1,7 @@
 """A small builder for bodies of model-local functions in standard operators."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import onnx
 from onnx import AttributeProto, FunctionProto, NodeProto, helper
@@ -14,7 +15,11 @@ def operator_attributes(op: str, opset: int) -> dict[str, int]:
         schema = onnx.defs.get_schema(op, opset, "")
     except onnx.defs.SchemaError:
         return {}
-    return {name: int(attribute.type.value) for name, attribute in schema.attributes.items()}
+    return {name: _type_number(attribute.type) for name, attribute in schema.attributes.items()}
+
+
+def _type_number(kind: Any) -> int:
+    return int(kind.value)  # an enumeration of the compiled library, typed without its value
 
 
 class Body:
