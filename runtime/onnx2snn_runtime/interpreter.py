@@ -100,14 +100,18 @@ class _Compiler:
 
     def body(
         self,
-        nodes: Iterable[onnx.NodeProto],
+        nodes: Sequence[onnx.NodeProto],
         outputs: tuple[str, ...],
         opset: int,
         bindings: Mapping[str, onnx.AttributeProto],
     ) -> Body:
         """Decode nodes; ``bindings`` are the attributes of the function they belong to."""
-        steps = []
+        steps: list[Step] = []
         constants: dict[str, Array] = {}
+        if opset < OLDEST_OPSET and any(node.domain in DEFAULT_DOMAINS for node in nodes):
+            why = f"the operator set {opset} is older than {OLDEST_OPSET}"
+            self.findings.append(Finding(why, "convert the model to a newer one first"))
+            return Body((), (), {})
         for node in nodes:
             bound = bind(node, bindings)
             run = self.step(bound, opset)
@@ -137,9 +141,6 @@ class _Compiler:
             return self.function_call(node, self.functions[key])
         if node.domain not in DEFAULT_DOMAINS:
             self.refuse(node, f"unknown domain {node.domain!r}")
-            return None
-        if opset < OLDEST_OPSET:
-            self.refuse(node, f"opset {opset} is older than {OLDEST_OPSET}")
             return None
         if node.op_type in OPERATORS:
             return self.registered(node, opset)
@@ -175,15 +176,20 @@ class _Compiler:
         bindings = {item.name: item for item in function.attribute_proto}
         bindings.update({item.name: item for item in node.attribute})
         self.calls.append(key)
+        refused = len(self.findings)
         opset = _opset(function.opset_import or self.model.opset_import)
         body = self.body(function.node, tuple(function.output), opset, bindings)
         self.calls.pop()
         names = tuple(function.input)
+        missing = sorted(body.free_names() - set(names))
+        if missing and len(self.findings) == refused:
+            self.refuse(node, f"nothing in the function makes {', '.join(missing)}")
 
         def run(inputs: Sequence[Array | None], values: Mapping[str, Array]) -> Sequence[Array]:
             del values
-            given = zip(names, inputs, strict=False)
-            return body.run({name: array for name, array in given if array is not None})
+            tensors = dict.fromkeys(names)  # an optional input that is left out stays None
+            tensors.update(zip(names, inputs, strict=False))
+            return body.run(tensors)
 
         return run
 

@@ -135,13 +135,12 @@ def _source_positions(call: Call, scaling: Scaling) -> Floats:
         return start * last + x * (end - start) * last / steps
     if mode == "pytorch_half_pixel" and single:
         return np.zeros_like(x)
-    centred = (x + half) / scale - half
     if mode == "half_pixel_symmetric":
         adjustment = np.float32(scaling.output) / (scale * size)
-        return centred + size / 2 * (1 - adjustment)
+        return size * half * (1 - adjustment) + (x + half) / scale - half
     if mode not in ("half_pixel", "pytorch_half_pixel"):
         raise ValueError(f"unknown coordinate_transformation_mode {mode!r}")
-    return centred
+    return (x + half) / scale - half
 
 
 def _nearest(call: Call, positions: Floats) -> NDArray[np.int64]:
