@@ -172,7 +172,7 @@ class _Classifier:
             for name in node.output
         ):
             self.refuse(node, "a tensor between spiking layers is not float",
-                        "whole numbers and decisions can stand only in the head or tail")  # fmt: skip
+                        "whole numbers and decisions belong in the head or tail")  # fmt: skip
         affine = {
             Law.AFFINE: True,
             Law.AFFINE_ONE: len(moving) == 1,

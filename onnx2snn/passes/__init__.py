@@ -11,11 +11,16 @@ import onnx_ir as ir
 
 from onnx2snn.passes.base import Note, Pass, Run, Session
 from onnx2snn.passes.batch import FreeBatch
+from onnx2snn.passes.clamps import Clamps
 from onnx2snn.passes.float32 import Float32
+from onnx2snn.passes.fold_affine import FoldAffine
 from onnx2snn.passes.fold_constants import FoldConstants
 from onnx2snn.passes.fold_shapes import FoldShapes
+from onnx2snn.passes.gates import Gates
 from onnx2snn.passes.infer_shapes import InferShapes
 from onnx2snn.passes.opset import Opset
+from onnx2snn.passes.padding import ExplicitPadding, FoldPad
+from onnx2snn.passes.spellings import LinearSpellings
 from onnx2snn.passes.structure import InitializersOutOfInputs, InlineFunctions, SortNodes
 from onnx2snn.passes.tidy import DropDeadCode, Tidy
 
@@ -31,6 +36,15 @@ PIPELINE: tuple[type[Pass], ...] = (
     FreeBatch,
     FoldConstants,
     FoldShapes,
+    DropDeadCode,
+    InferShapes,
+    ExplicitPadding,
+    FoldPad,
+    LinearSpellings,
+    Clamps,
+    Gates,
+    DropDeadCode,
+    FoldAffine,
     DropDeadCode,
     InferShapes,
 )

@@ -1,0 +1,169 @@
+"""Rectifiers and clamps: one Relu, Clip, PRelu or LeakyRelu each."""
+
+from math import inf
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx2snn.passes.base import Pass
+from onnx2snn.passes.graph import (
+    add_constant,
+    bypass,
+    constant,
+    graph_of,
+    input_at,
+    is_op,
+    label,
+    scalar,
+    sole_reader,
+    substitute,
+)
+
+LARGEST = float(np.finfo(np.float32).max)
+Bounds = tuple[float, float]
+
+
+class Clamps(Pass):
+    """min(max(x, a), b), however it is written, is one node; clamps in a row are one clamp.
+
+    [0, ∞] is Relu, [a, b] is Clip; Relu(x) + c·Relu(−x) is PRelu with slope −c, max(x, a·x) with
+    0 ≤ a ≤ 1 is LeakyRelu.
+    """
+
+    name = "clamps"
+
+    def run(self, model: ir.Model) -> ir.Model:
+        """Rewrite in place, from the input to the output."""
+        for node in list(model.graph):
+            if node.graph is None:
+                continue
+            if is_op(node, "Add", "Sub"):
+                self.prelu(node)
+            elif is_op(node, "Max") and self.leaky(node):
+                continue
+            elif bounds_of(node) is not None:
+                self.clamp(node)
+        return model
+
+    def clamp(self, node: ir.Node) -> None:
+        """Merge with a clamp before it and write it the one way."""
+        found = bounds_of(node)
+        if found is None:
+            return
+        source, (low, high) = found
+        before = source.producer()
+        inner = None if before is None else bounds_of(before)
+        merged = inner is not None and sole_reader(source) is node
+        if inner is not None and merged:
+            source = inner[0]
+            low, high = (min(max(bound, low), high) for bound in inner[1])
+        if (low, high) == (-inf, inf):
+            bypass(node, source)
+            return
+        if low == -inf or (high == inf and low != 0):
+            return
+        before_text = f" and {label(before)}" if merged else ""
+        if (low, high) == (0, inf):
+            if node.op_type != "Relu" or merged:
+                substitute(node, "Relu", [source])
+                self.note(node.name, f"{label(node)}{before_text} is Relu")
+            return
+        if node.op_type != "Clip" or merged:
+            graph = graph_of(node)
+            limits = [
+                add_constant(graph, f"{label(node)}.{side}", np.array(bound, np.float32))
+                for side, bound in (("min", low), ("max", high))
+            ]
+            substitute(node, "Clip", [source, *limits])
+            self.note(node.name, f"{label(node)}{before_text} is Clip({low:g}, {high:g})")
+
+    def prelu(self, node: ir.Node) -> None:
+        """Relu(x) ± c·Relu(−x)."""
+        for first, second in ((0, 1), (1, 0)):
+            if first == 1 and node.op_type == "Sub":
+                return
+            positive, negative = node.inputs[first], node.inputs[second]
+            relu = positive.producer() if positive is not None else None
+            found = _negative_part(negative)
+            if not is_op(relu, "Relu") or relu is None or found is None:
+                continue
+            source, factor = found
+            if relu.inputs[0] is not source:
+                continue
+            slope = (factor if node.op_type == "Sub" else -factor).astype(np.float32)
+            constant_slope = add_constant(graph_of(node), f"{label(node)}.slope", slope)
+            substitute(node, "PRelu", [source, constant_slope])
+            self.note(node.name, f"Relu(x) + c·Relu(−x) at {label(node)} is PRelu")
+            return
+
+    def leaky(self, node: ir.Node) -> bool:
+        """max(x, a·x)."""
+        if len(node.inputs) != 2:
+            return False
+        for source, other in (node.inputs, reversed(node.inputs)):
+            product = other.producer() if other is not None else None
+            if not is_op(product, "Mul") or product is None or source is None:
+                continue
+            for index in (0, 1):
+                alpha = scalar(product.inputs[1 - index])
+                if product.inputs[index] is source and alpha is not None and 0 <= alpha <= 1:
+                    substitute(node, "LeakyRelu", [source], {"alpha": alpha})
+                    self.note(node.name, f"max(x, {alpha:g}·x) at {label(node)} is LeakyRelu")
+                    return True
+        return False
+
+
+def bounds_of(node: ir.Node) -> tuple[ir.Value, Bounds] | None:
+    """The input of a clamp by constants and its bounds, or None."""
+    if is_op(node, "Relu") and node.inputs[0] is not None:
+        return node.inputs[0], (0.0, inf)
+    if is_op(node, "Clip") and node.inputs[0] is not None:
+        low, high = _bound(input_at(node, 1), -inf), _bound(input_at(node, 2), inf)
+        return None if low is None or high is None else (node.inputs[0], (low, high))
+    if is_op(node, "Max", "Min") and len(node.inputs) == 2:
+        for source, other in (node.inputs, reversed(node.inputs)):
+            number = _level(other)
+            if number is None or source is None or constant(source) is not None:
+                continue
+            return source, ((number, inf) if node.op_type == "Max" else (-inf, number))
+    return None
+
+
+def _bound(value: ir.Value | None, absent: float) -> float | None:
+    if value is None:
+        return absent
+    number = scalar(value)
+    if number is None:
+        return None
+    return absent if abs(number) >= LARGEST else number
+
+
+def _level(value: ir.Value | None) -> float | None:
+    """The one number that a constant of at most rank 1 holds everywhere."""
+    array = constant(value)
+    if array is None or array.size != 1:
+        return None
+    return float(array.reshape(-1)[0])
+
+
+def _negative_part(value: ir.Value | None) -> tuple[ir.Value, np.ndarray] | None:
+    """x and c of c·Relu(−x)."""
+    factor = np.array(1.0)
+    node = value.producer() if value is not None else None
+    while is_op(node, "Mul", "Neg") and node is not None:
+        if node.op_type == "Neg":
+            factor, value = -factor, node.inputs[0]
+        else:
+            known = [constant(item) for item in node.inputs]
+            index = 0 if known[0] is not None else 1
+            number = known[index]
+            if number is None:
+                return None
+            factor, value = factor * number, node.inputs[1 - index]
+        node = value.producer() if value is not None else None
+    if not is_op(node, "Relu") or node is None or node.inputs[0] is None:
+        return None
+    negated = node.inputs[0].producer()
+    if not is_op(negated, "Neg") or negated is None or negated.inputs[0] is None:
+        return None
+    return negated.inputs[0], factor

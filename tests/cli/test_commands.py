@@ -1,0 +1,182 @@
+"""The command line through real subprocesses."""
+
+import json
+import os
+import subprocess
+import sys
+
+import networks
+import numpy as np
+import onnx
+import pytest
+
+
+def call(*arguments, module="onnx2snn", cwd=None, timeout=120):
+    """Run a command; returns the finished process."""
+    environment = {**os.environ, "NO_COLOR": "1", "PYTHONWARNINGS": ""}
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        capture_output=True, text=True, cwd=cwd, timeout=timeout, env=environment, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a network, calibration data and test data."""
+    path = tmp_path_factory.mktemp("cli")
+    onnx.save(networks.small_cnn(), path / "net.onnx")
+    np.savez(path / "calibration.npz", images=networks.images(64, seed=2))
+    np.savez(path / "test.npz", x=networks.images(20), y=np.arange(20) % 4)
+    return path
+
+
+@pytest.fixture(scope="module")
+def converted(folder):
+    """The network converted by the bare command."""
+    done = call(folder / "net.onnx", "--calibration", folder / "calibration.npz")
+    assert done.returncode == 0, done.stderr
+    return folder / "net.snn.onnx"
+
+
+def test_bare_form_converts(converted):
+    assert converted.exists()
+    onnx.checker.check_model(onnx.load(converted), full_check=True)
+
+
+def test_convert_json(folder):
+    done = call("convert", folder / "net.onnx", "--calibration", folder / "calibration.npz",
+                "--recipe", "refine", "--dry-run", "--json")  # fmt: skip
+    document = json.loads(done.stdout)
+    assert document["recipe"]["name"] == "refine"
+    assert document["verified"] is True
+    assert document["output"] is None
+    assert [layer["role"] for layer in document["layers"]].count("pool") == 1
+
+
+def test_without_data_it_warns(folder, tmp_path):
+    done = call(folder / "net.onnx", "-o", tmp_path / "x.snn.onnx")
+    assert done.returncode == 0
+    assert "warning: no calibration images" in done.stderr
+
+
+def test_eval_json_has_the_promised_keys(folder, converted):
+    done = call("eval", converted, folder / "test.npz", "--against", folder / "net.onnx",
+                "--timesteps", "1,2,64", "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert set(document) == {
+        "samples", "ann", "ann_skip_zeros", "quantised_ann", "typical", "steps", "recipe",
+        "recommended_t",
+    }  # fmt: skip
+    assert set(document["ann"]) == {"accuracy", "macs_per_image", "energy_uj"}
+    assert set(document["quantised_ann"]) == {"bits", "accuracy", "agreement", "energy_int_uj"}
+    assert [step["t"] for step in document["steps"]] == [1, 2, 64]
+    assert set(document["steps"][0]) == {
+        "t", "accuracy", "top5", "agreement", "lost", "gained", "output_error",
+        "spikes_per_image", "synops_per_image", "energy_uj", "energy_int_uj", "neuron_uj",
+    }  # fmt: skip
+    assert document["samples"] == 20
+    assert document["steps"][-1]["agreement"] >= 90
+    last = document["steps"][-1]
+    assert last["accuracy"] == pytest.approx(
+        document["ann"]["accuracy"] - 100 * (last["lost"] - last["gained"]) / 20
+    )
+
+
+def test_max_drop_sets_the_exit_code(folder, converted):
+    done = call("eval", converted, folder / "test.npz", "--timesteps", "1", "--max-drop", "-200")
+    assert done.returncode == 1
+
+
+def test_run_writes_answers(folder, converted, tmp_path):
+    done = call(converted, folder / "test.npz", "-T", "4", "-o", tmp_path / "out.npz", "--json",
+                module="onnx2snn_runtime.cli")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["samples"] == 20
+    with np.load(tmp_path / "out.npz") as answers:
+        (logits,) = (answers[name] for name in answers.files)
+    assert logits.argmax(1).tolist() == document["classes"]
+
+
+def test_runtime_never_imports_the_converter(folder, converted):
+    code = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        assert name.split('.')[0] != 'onnx2snn', name\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "from onnx2snn_runtime.cli import main\n"
+        f"sys.exit(main([{str(converted)!r}, {str(folder / 'test.npz')!r}, '-T', '2']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["inspect", "ops"])
+def test_inspect_and_ops(folder, converted, command):
+    arguments = [converted] if command == "inspect" else []
+    assert call(command, *arguments).returncode == 0
+    assert json.loads(call(command, *arguments, "--json").stdout)
+
+
+def test_help_and_version():
+    assert "examples:" in call("--help").stdout
+    assert call("--version").stdout.startswith("onnx2snn ")
+
+
+def bad_files(folder):
+    """Name of a case to (arguments, exit code, words of the message)."""
+    (folder / "empty.onnx").write_bytes(b"")
+    (folder / "text.onnx").write_text("hello")
+    (folder / "short.onnx").write_bytes((folder / "net.onnx").read_bytes()[:-500])
+    (folder / "zip.onnx").write_bytes(b"PK\x03\x04" + bytes(50))
+    (folder / "weights.pt").write_bytes(b"\x80\x02}q\x00.")
+    np.savez(folder / "wrong_shape.npz", images=np.zeros((4, 3, 9, 9), np.float32))
+    np.savez(folder / "empty.npz", images=np.zeros((0, 3, 8, 8), np.float32))
+    np.savez(folder / "nan.npz", images=np.full((4, 3, 8, 8), np.nan, np.float32))
+    np.savez(folder / "int64.npz", images=np.zeros((4, 3, 8, 8), np.int64))
+    b = networks.Builder()
+    onnx.save(b.model(b.conv("input", 3, 4), [4, 8, 8]), folder / "linear.onnx")
+    net, calibration = folder / "net.onnx", folder / "calibration.npz"
+    spiking = folder / "net.snn.onnx"
+    return {
+        "missing model": ([folder / "none.onnx"], 3, "no file"),
+        "mistyped verb": (["cnvert"], 3, "no file"),
+        "empty model": ([folder / "empty.onnx"], 3, "empty"),
+        "text": ([folder / "text.onnx"], 3, ""),
+        "truncated": ([folder / "short.onnx"], 3, ""),
+        "zip": ([folder / "zip.onnx"], 3, "zip"),
+        "torch": ([folder / "weights.pt"], 3, "torch.onnx.export"),
+        "nothing spikes": ([folder / "linear.onnx"], 4, "--allow-analog"),
+        "missing data": ([net, "--calibration", folder / "none.npz"], 6, ""),
+        "wrong shape": ([net, "--calibration", folder / "wrong_shape.npz"], 6, "9"),
+        "no image": ([net, "--calibration", folder / "empty.npz"], 6, ""),
+        "NaN": ([net, "--calibration", folder / "nan.npz"], 6, "NaN"),
+        "int64": ([net, "--calibration", folder / "int64.npz"], 6, "int64"),
+        "burst 0": ([net, "--burst", "0"], 2, "--burst"),
+        "percentile": ([net, "--percentile", "101"], 2, "--percentile"),
+        "v0": ([net, "--v0", "-1"], 2, "--v0"),
+        "recipe": ([net, "--recipe", "slow"], 2, "refine"),
+        "preprocess": ([net, "--preprocess", "mean=a"], 2, ""),
+        "backend": ([net, "--backend", "abacus"], 2, "numpy"),
+        "output folder": ([net, "-o", folder / "none" / "x.onnx"], 5, ""),
+        "spiking already": ([spiking], 3, "already"),
+        "T 0": (["run", spiking, calibration, "-T", "0"], 2, "at least 1"),
+        "timesteps": (["eval", spiking, calibration, "--timesteps", "1,x"], 2, "--timesteps"),
+        "run an ANN": (["run", net, calibration], 3, "not a spiking network"),
+        "run wrong shape": (["run", spiking, folder / "wrong_shape.npz"], 6, "9"),
+        "limit": (["eval", spiking, calibration, "--limit", "0"], 2, "--limit"),
+    }
+
+
+def test_bad_input(folder, converted, subtests=None):
+    """One clear error, its exit code, no traceback, nothing written."""
+    for name, (arguments, code, words) in bad_files(folder).items():
+        before = {path.name for path in folder.iterdir()}
+        done = call(*arguments)
+        assert done.returncode == code, (name, done.returncode, done.stderr)
+        assert "error:" in done.stderr, (name, done.stderr)
+        assert "Traceback" not in done.stderr, name
+        assert words in done.stderr, (name, done.stderr)
+        assert {path.name for path in folder.iterdir()} == before, name
