@@ -154,12 +154,14 @@ class ArrayDataset(Dataset):
     def _look(self) -> None:
         """Remark on values that are unlikely for what they are."""
         first = next(self._slices(_PEEK))
+        if first.dtype != np.uint8:
+            first = _as_float32(first)
         low, high = float(first.min()), float(first.max())
         if low == high:
             self.note(f"the first {len(first)} images are constant: every value is {low:g}")
         elif first.dtype.kind == "f" and low >= 0 and high > _BYTE_RANGE_FROM:
             self.note(
-                f"float images with values from {low:g} to {high:g} (mean {first.mean():.3g}) "
+                f"float images with values from {low:g} to {high:g} (mean {first.mean(dtype=np.float64):.3g}) "
                 "look like 0..255 and are taken as they are; give uint8 images to have them "
                 "preprocessed"
             )
@@ -196,15 +198,15 @@ class ArrayDataset(Dataset):
 
     def _finite(self, images: Array, start: int) -> NDArray[np.float32]:
         """Float images as float32."""
-        with np.errstate(over="ignore"):
-            values = np.ascontiguousarray(images, dtype=np.float32)
-        if np.isfinite(values).all():
+        values = _as_float32(images)
+        is_finite = np.isfinite(values)
+        if is_finite.all():
             return values
-        index = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
+        index = np.unravel_index(int(np.argmin(is_finite)), values.shape)
         first = [start + int(index[0]), *map(int, index[1:])]
         total = sum(
-            int(part.size - np.count_nonzero(np.isfinite(part.astype(np.float32))))
-            for part in self._slices(max(len(images), 1))
+            int(np.count_nonzero(~np.isfinite(_as_float32(part))))
+            for part in self._slices(len(images))
         )
         raise DataError(
             f"{self.name}: {total:,} values are NaN or infinite, the first at {first}",
@@ -299,6 +301,12 @@ class PictureDataset(Dataset):
 
     def _hash(self, update: Update) -> None:
         self._hash_content(update)
+
+
+def _as_float32(images: Array) -> NDArray[np.float32]:
+    """What is too large becomes infinite, which is refused like any infinity."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(images, dtype=np.float32)
 
 
 def _refuse_type(array: Array | StoredArray, name: str) -> None:

@@ -1,0 +1,786 @@
+"""Files given by mistake or by malice, and writing that never leaves half a file."""
+
+import contextlib
+import errno
+import gzip
+import io
+import json
+import os
+import pickle
+import resource
+import signal
+import stat
+import struct
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx2snn_runtime import files
+from onnx2snn_runtime.disk import atomic_writer, shown
+from onnx2snn_runtime.errors import DataError, ModelError, Onnx2SnnError, StorageError, UsageError
+from onnx2snn_runtime.files import (
+    check_writable,
+    load_arrays,
+    load_model,
+    parse_model,
+    save_model,
+    write_bytes_atomic,
+    write_text_atomic,
+)
+from onnx2snn_runtime.model_checks import (
+    NEWEST_IR_VERSION,
+    NEWEST_OPSET,
+    check_model,
+    check_with_onnx,
+)
+from onnx2snn_runtime.wiring import is_sorted
+
+
+def small_model(
+    weight: np.ndarray | None = None, *, opset: int = 18, ir_version: int = 9
+) -> onnx.ModelProto:
+    """Conv and ReLU with one stored weight."""
+    weight = np.ones((2, 1, 3, 3), np.float32) if weight is None else weight
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+            helper.make_node("Relu", ["c"], ["y"], name="relu"),
+        ],
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2, 6, 6])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+
+
+def write(path: Path, model: onnx.ModelProto) -> Path:
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def no_blocking() -> Iterator[None]:
+    """Fail instead of waiting for ever."""
+
+    def stop(signum: int, frame: object) -> None:
+        raise TimeoutError("blocked")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(5)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+class Canary:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return (os.mkdir, (str(self.path),))
+
+
+def zip_of(**members: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "."), content)
+    return stream.getvalue()
+
+
+def npz_of(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+NOT_ONNX = {
+    "empty": (b"", "is empty"),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(20), "a PNG picture"),
+    "jpeg": (b"\xff\xd8\xff\xe0" + bytes(20), "a JPEG picture"),
+    "bmp": (b"BM" + bytes(40), "a BMP picture"),
+    "webp": (b"RIFF\x10\0\0\0WEBPVP8 ", "a WebP picture"),
+    "npy": (b"\x93NUMPY\x01\x00", "a NumPy array"),
+    "npz": (npz_of(images=np.zeros((1, 2))), "a NumPy archive"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), 'format="onnx"'),
+    "keras": (zip_of(metadata__json=b"{}", config__json=b"{}"), 'export("m.onnx", format="onnx")'),
+    "torch zip": (zip_of(data__pkl=b"x"), "torch.onnx.export"),
+    "zip": (zip_of(readme__md=b"hello"), "unpack it first"),
+    "pickle": (pickle.dumps({"a": 1}), "torch.onnx.export"),
+    "torch legacy": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "never opened"),
+    "tflite": (b"\x1c\0\0\0TFL3" + bytes(20), "tf2onnx.convert --tflite"),
+    "gguf": (b"GGUF\x03\0\0\0" + bytes(20), "language model"),
+    "safetensors": (struct.pack("<Q", 30) + b'{"w":{"dtype":"F32"}}', "weights without"),
+    "gzip": (gzip.compress(b"model"), "gunzip"),
+    "ort": (b"\x1c\0\0\0ORTM" + bytes(20), "onnxruntime's own format"),
+    "text": (b"hello, I am a model\n", "this is text"),
+    "json": (b'{"model": 1}', "JSON text"),
+    "onnx as text": (b"ir_version: 8\ngraph { }", "make it binary"),
+    "html": (b"\n<!DOCTYPE html><html>", "web page"),
+    "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
+    "truncated": (small_model().SerializeToString()[:-20], "damaged"),
+    "noise": (bytes(range(200, 256)) * 4, "not an ONNX file"),
+    "frozen TensorFlow graph": (b"\x0a\x05\x0a\x01x\x12\x00", "tf2onnx.convert --graphdef"),
+}
+
+
+@pytest.mark.parametrize(("content", "phrase"), NOT_ONNX.values(), ids=NOT_ONNX.keys())
+def test_other_files_are_named(tmp_path: Path, content: bytes, phrase: str) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        load_model(path)
+    assert phrase in str(caught.value)
+    assert "model.onnx" in str(caught.value)
+
+
+def test_missing_file_and_its_neighbour(tmp_path: Path) -> None:
+    write(tmp_path / "resnet20.onnx", small_model())
+    with pytest.raises(ModelError, match=r"did you mean resnet20\.onnx"):
+        load_model(tmp_path / "resnet2O.onnx")
+    with pytest.raises(ModelError, match="cannot open"):
+        load_model(tmp_path / "resnet20.onnx" / "below.onnx")
+    with pytest.raises(ModelError, match="not a valid file name"):
+        load_model("a\0b.onnx")
+
+
+def test_folders(tmp_path: Path) -> None:
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"\x08\x01")
+    with pytest.raises(ModelError, match="--saved-model"):
+        load_model(tmp_path / "saved")
+    write(tmp_path / "m.onnx", small_model())
+    with pytest.raises(ModelError, match=r"is a folder.*\n.*m\.onnx"):
+        load_model(tmp_path)
+
+
+@pytest.mark.usefixtures("no_blocking")
+def test_pipes_and_devices_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(ModelError, match="named pipe"):
+        load_model(tmp_path / "pipe.onnx")
+    with pytest.raises(DataError, match="named pipe"):
+        load_arrays(tmp_path / "pipe.onnx")
+    for device in ("/dev/null", "/dev/zero"):
+        with pytest.raises(ModelError, match="device"):
+            load_model(device)
+
+
+def test_size_limit(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", small_model())
+    with pytest.raises(ModelError, match="the limit is 10"):
+        load_model(path, max_bytes=10)
+
+
+def test_unreadable_disk_is_a_storage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "m.onnx", small_model())
+
+    def refuse(*args: object, **named: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StorageError, match="Permission denied"):
+        load_model(path)
+
+
+def edit(change: Callable[[onnx.ModelProto], object]) -> onnx.ModelProto:
+    model = small_model()
+    change(model)
+    return model
+
+
+def with_weight(dtype: type, value: float) -> onnx.ModelProto:
+    weight = np.ones((2, 1, 3, 3), dtype)
+    weight[0, 0, 1, :2] = value
+    return small_model(weight)
+
+
+def with_dims(*dims: int) -> onnx.ModelProto:
+    model = small_model()
+    del model.graph.initializer[0].dims[:]
+    model.graph.initializer[0].dims.extend(dims)
+    return model
+
+
+def with_nodes(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+    model = small_model()
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def with_bad_name() -> onnx.ModelProto:
+    content = small_model().SerializeToString().replace(b"conv", b"co\xff\xfe")
+    return parse_model(content)
+
+
+def with_bfloat16() -> onnx.ModelProto:
+    model = small_model()
+    tensor = helper.make_tensor("w", TensorProto.BFLOAT16, [2, 1, 3, 3], [float("nan")] * 18)
+    model.graph.initializer[0].CopyFrom(tensor)
+    return model
+
+
+def with_flat_variance() -> onnx.ModelProto:
+    model = with_nodes(
+        helper.make_node("BatchNormalization", ["x", "s", "s", "s", "v"], ["y"], "bn", epsilon=0.0)
+    )
+    for name, value in (("s", 1.0), ("v", 0.0)):
+        model.graph.initializer.append(numpy_helper.from_array(np.float32([value]), name))
+    return model
+
+
+def with_function_circle() -> onnx.ModelProto:
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("mine", 1)]
+    model = with_nodes(helper.make_node("A", ["x"], ["y"], domain="mine"))
+    for name, other in (("A", "B"), ("B", "A")):
+        node = helper.make_node(other, ["i"], ["o"], domain="mine")
+        model.functions.append(helper.make_function("mine", name, ["i"], ["o"], [node], opsets))
+    model.opset_import.append(opsets[1])
+    return model
+
+
+def in_subgraph(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+    body = helper.make_graph(
+        nodes, "body", [], [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)]
+    )
+    node = helper.make_node("If", ["x"], ["y"], "if", then_branch=body, else_branch=body)
+    return with_nodes(node)
+
+
+node = helper.make_node
+BROKEN = {
+    "IR version": (small_model(ir_version=99), ["IR version 99", str(NEWEST_IR_VERSION)]),
+    "no IR version": (edit(lambda m: m.ClearField("ir_version")), ["IR version is 0"]),
+    "opset": (small_model(opset=99), ["opset 99", str(NEWEST_OPSET), "upgrade"]),
+    "two opsets": (
+        edit(lambda m: m.opset_import.add(domain="ai.onnx", version=9)),
+        ["imported as 9, 18"],
+    ),
+    "no opset": (edit(lambda m: m.ClearField("opset_import")), ["imports no operator set"]),
+    "no graph": (onnx.ModelProto(ir_version=9), ["holds no graph"]),
+    "nan float32": (with_weight(np.float32, np.nan), ["'w'", "2 NaN and 0 infinite of 18"]),
+    "inf float16": (with_weight(np.float16, np.inf), ["'w'", "0 NaN and 2 infinite of 18"]),
+    "nan float64": (with_weight(np.float64, np.nan), ["2 NaN"]),
+    "nan bfloat16": (with_bfloat16(), ["18 NaN"]),
+    "variance": (with_flat_variance(), ["'bn'", "variance + epsilon (0)", "1 of 1 channels"]),
+    "short data": (with_dims(2, 1, 3, 4), ["'w'", "need 96 bytes", "holds 72"]),
+    "huge dims": (with_dims(2**31, 2**31), ["more than can be stored"]),
+    "negative dim": (with_dims(-2, -9), ["negative dimension"]),
+    "unknown type": (
+        edit(lambda m: setattr(m.graph.initializer[0], "data_type", 77)),
+        ["unknown element type type 77"],
+    ),
+    "twice an initializer": (
+        edit(lambda m: m.graph.initializer.append(m.graph.initializer[0])),
+        ["'w'", "2 × initializer"],
+    ),
+    "twice an output": (
+        edit(lambda m: m.graph.node.append(node("Relu", ["x"], ["y"]))),
+        ["'y'", "2 × node output"],
+    ),
+    "bad UTF-8": (with_bad_name(), ["not valid UTF-8", "636ffffe", "node[0].name"]),
+    "undefined": (
+        with_nodes(node("Relu", ["ghost"], ["h"], "a"), node("Add", ["h", "spook"], ["y"], "b")),
+        ["2 faults", "'ghost'", "'spook'", "node 'a' (Relu)", "undefined tensor"],
+    ),
+    "undefined output": (with_nodes(node("Relu", ["x"], ["h"])), ["'y'", "nothing computes"]),
+    "undefined in a subgraph": (
+        in_subgraph(node("Relu", ["ghost"], ["inner"])),
+        ["'ghost'", "undefined tensor"],
+    ),
+    "cycle": (
+        with_nodes(
+            node("Add", ["x", "c"], ["a"], "first"),
+            node("Relu", ["a"], ["b"], "second"),
+            node("Relu", ["b"], ["c"], "third"),
+            node("Relu", ["c"], ["y"]),
+        ),
+        ["first -> a, second -> b, third -> c, and back"],
+    ),
+    "cycle in a subgraph": (
+        in_subgraph(node("Relu", ["q"], ["inner"], "p"), node("Relu", ["inner"], ["q"], "o")),
+        ["form a cycle"],
+    ),
+    "function circle": (with_function_circle(), ["functions call each other in a circle"]),
+}
+
+
+@pytest.mark.parametrize(("model", "phrases"), BROKEN.values(), ids=BROKEN.keys())
+def test_broken_models_are_explained(
+    tmp_path: Path, model: onnx.ModelProto, phrases: list[str]
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_model(write(tmp_path / "m.onnx", model))
+    for phrase in phrases:
+        assert phrase in str(caught.value)
+
+
+def test_all_bad_tensors_are_listed(tmp_path: Path) -> None:
+    model = small_model(np.full((2, 1, 3, 3), np.nan, np.float32))
+    model.graph.initializer.append(numpy_helper.from_array(np.float64([np.inf, 1]), "other"))
+    model.graph.node.append(
+        node("Constant", [], ["k"], "konst", value=numpy_helper.from_array(np.float32([np.nan])))
+    )
+    with pytest.raises(ModelError) as caught:
+        load_model(write(tmp_path / "m.onnx", model))
+    assert [finding.tensor for finding in caught.value.findings] == ["w", "other", "k"]
+
+
+def test_infinity_as_a_bound_is_no_fault() -> None:
+    model = with_nodes(
+        node("Constant", [], ["low"], value=numpy_helper.from_array(np.float32(-np.inf))),
+        node("Clip", ["x", "low", "high"], ["y"]),
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(np.inf), "high"))
+    check_model(model)
+
+
+def test_unsorted_nodes_are_accepted_as_they_are(tmp_path: Path) -> None:
+    model = with_nodes(node("Relu", ["c"], ["y"]), node("Conv", ["x", "w"], ["c"]))
+    loaded = load_model(write(tmp_path / "m.onnx", model))
+    assert loaded == model
+    assert not is_sorted(loaded)
+    assert is_sorted(small_model())
+
+
+def test_long_chains_need_no_recursion() -> None:
+    names = [f"t{i}" for i in range(20_000)]
+    nodes = [node("Relu", [a], [b]) for a, b in zip(["x", *names], [*names, "y"], strict=True)]
+    check_model(with_nodes(*reversed(nodes)))
+
+
+def test_hostile_names_stay_harmless(tmp_path: Path) -> None:
+    model = with_nodes(node("Relu", ["\x1b[31mghost\n" + "x" * 100_000], ["y"], "<script>"))
+    with pytest.raises(ModelError) as caught:
+        load_model(write(tmp_path / "m.onnx", model))
+    text = str(caught.value)
+    assert "\x1b" not in text
+    assert len(text) < 2000
+    assert "<script>" in text
+    assert shown("Größe/層") == "Größe/層"
+
+
+def test_onnx_checker_speaks_our_errors() -> None:
+    check_with_onnx(small_model())
+    model = with_nodes(node("Conv", ["x"], ["y"], "conv"))
+    with pytest.raises(ModelError, match="onnx does not accept"):
+        check_with_onnx(model)
+    clash = small_model()
+    clash.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
+    with pytest.raises(ModelError, match="onnx does not accept"):
+        check_with_onnx(clash)
+
+
+# External data
+
+
+def external_model(location: str, **entries: object) -> onnx.ModelProto:
+    model = small_model()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return model
+
+
+def sparse_external() -> onnx.ModelProto:
+    model = small_model()
+    sparse = model.graph.sparse_initializer.add(dims=[18])
+    sparse.values.CopyFrom(external_model("w.bin").graph.initializer[0])
+    sparse.values.name = "sparse"
+    sparse.indices.CopyFrom(numpy_helper.from_array(np.arange(18), "indices"))
+    return model
+
+
+EXTERNAL = {
+    "parent": (external_model("../w.bin"), "must lie in the folder"),
+    "detour": (external_model("sub/../../w.bin"), "must lie in the folder"),
+    "absolute": (external_model("/etc/hostname"), "must lie in the folder"),
+    "missing": (external_model("gone.bin"), "gone.bin"),
+    "symbolic link": (external_model("soft.bin"), "cp -L"),
+    "hard link": (external_model("hard.bin"), "cp -L"),
+    "linked folder": (external_model("linked/w.bin"), "'w'"),
+    "pipe": (external_model("pipe"), "not regular file"),
+    "negative offset": (external_model("w.bin", offset=-1), "non-negative"),
+    "offset too far": (external_model("w.bin", offset=10**6), "exceeds"),
+    "huge length": (external_model("w.bin", length=10**15), "need 72 bytes"),
+    "no number": (external_model("w.bin", length="many"), "is no number"),
+    "file too short": (external_model("short.bin"), "exceeds available"),
+    "unknown key": (external_model("w.bin", __class__="x"), "unknown key"),
+    "sparse": (sparse_external(), "sparse tensor"),
+    "no place": (external_model(""), "'w'"),
+}
+
+
+@pytest.fixture
+def external_folder(tmp_path: Path) -> Path:
+    weights = np.arange(18, dtype=np.float32).tobytes()
+    (tmp_path / "w.bin").write_bytes(weights)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "w.bin").write_bytes(weights)
+    (folder / "short.bin").write_bytes(weights[:-4])
+    (folder / "soft.bin").symlink_to(folder / "w.bin")
+    (folder / "source.bin").write_bytes(weights)
+    (folder / "hard.bin").hardlink_to(folder / "source.bin")
+    (folder / "linked").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe")
+    return folder
+
+
+@pytest.mark.usefixtures("no_blocking")
+@pytest.mark.parametrize(("model", "phrase"), EXTERNAL.values(), ids=EXTERNAL.keys())
+def test_external_data_stays_in_its_folder(
+    external_folder: Path, model: onnx.ModelProto, phrase: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_model(write(external_folder / "m.onnx", model))
+    assert phrase in str(caught.value)
+
+
+def test_external_data_is_read_and_counted(external_folder: Path) -> None:
+    path = write(external_folder / "m.onnx", external_model("w.bin"))
+    tensor = load_model(path).graph.initializer[0]
+    assert numpy_helper.to_array(tensor).ravel().tolist() == list(range(18))
+    assert tensor.data_location == TensorProto.DEFAULT
+    with pytest.raises(ModelError, match="72 bytes of external data"):
+        load_model(path, max_bytes=path.stat().st_size + 71)
+
+
+# Fuzzing
+
+
+@given(data=st.data())
+def test_mutated_models_raise_only_our_errors(data: st.DataObject) -> None:
+    content = bytearray(small_model().SerializeToString())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        model = parse_model(bytes(content))
+        check_model(model)
+        check_with_onnx(model)
+    except ModelError:
+        pass
+
+
+@given(st.binary(max_size=64))
+def test_junk_raises_only_our_errors(junk: bytes) -> None:
+    with contextlib.suppress(ModelError):
+        check_model(parse_model(junk))
+
+
+# Writing
+
+
+def test_save_is_deterministic_and_round_trips(tmp_path: Path) -> None:
+    model = small_model()
+    save_model(model, tmp_path / "a.onnx")
+    save_model(model, tmp_path / "b.onnx")
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    assert load_model(tmp_path / "a.onnx") == model
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "b.onnx"]
+
+
+def test_large_models_get_external_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_SINGLE_FILE_BYTES", 1000)
+    monkeypatch.setattr(files, "_EXTERNAL_FROM_BYTES", 80)
+    model = small_model(np.arange(18 * 20, dtype=np.float32).reshape(40, 1, 3, 3))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32([1, 2]), "tiny"))
+    typed = model.graph.initializer.add(name="typed", data_type=TensorProto.FLOAT, dims=[30])
+    typed.float_data.extend(range(30))
+    before = model.SerializeToString()
+    save_model(model, tmp_path / "a.onnx")
+    save_model(model, tmp_path / "b.onnx")
+    assert model.SerializeToString() == before
+    (data,) = tmp_path.glob("a.onnx.*.data")
+    assert data.stat().st_size == 1440 + 32 + 120  # the second tensor starts at a multiple of 64
+    loaded = load_model(tmp_path / "a.onnx")
+    for ours, theirs in zip(loaded.graph.initializer, model.graph.initializer, strict=True):
+        assert ours.name == theirs.name
+        np.testing.assert_array_equal(numpy_helper.to_array(ours), numpy_helper.to_array(theirs))
+    assert loaded.graph.node == model.graph.node
+    onnx.checker.check_model(str(tmp_path / "a.onnx"))
+    save_model(loaded, tmp_path / "a.onnx")
+    assert len(list(tmp_path.glob("a.onnx.*.data"))) == 1
+
+
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    write_text_atomic(path, "old")
+    for failure in (KeyboardInterrupt, SystemExit, ValueError):
+        with pytest.raises(failure), atomic_writer(path) as stream:
+            stream.write(b"half")
+            raise failure
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.bin"
+    write_bytes_atomic(path, b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(StorageError, match="unchanged"):
+            write_bytes_atomic(path, bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_failing_rename_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.bin"
+    write_bytes_atomic(path, b"old")
+
+    def fail(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(StorageError, match="No space left"):
+        write_bytes_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_permissions_follow_the_umask_or_the_old_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_bytes_atomic(tmp_path / "new", b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+    (tmp_path / "new").chmod(0o600)
+    write_bytes_atomic(tmp_path / "new", b"y")
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o600
+
+
+def test_links_are_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_bytes_atomic(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+
+
+def test_stale_temporaries_of_ours_are_swept(tmp_path: Path) -> None:
+    names = [".out.onnx.abc.tmp", ".out.onnx.young.tmp", ".other.onnx.abc.tmp"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
+    long_ago = time.time() - 2 * 24 * 3600
+    for name in (names[0], names[2]):
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    write_bytes_atomic(tmp_path / "out.onnx", b"x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*names[1:], "out.onnx"])
+
+
+def test_writable_is_known_before_the_work(tmp_path: Path) -> None:
+    model = write(tmp_path / "m.onnx", small_model())
+    check_writable(tmp_path / "out.onnx", [model])
+    assert list(tmp_path.iterdir()) == [model]
+    (tmp_path / "link.onnx").symlink_to(model)
+    for same in (model, tmp_path / "link.onnx", tmp_path / "." / "m.onnx"):
+        with pytest.raises(UsageError, match="same file as the input"):
+            check_writable(same, [model])
+    os.mkfifo(tmp_path / "pipe")
+    for path, phrase in (
+        (tmp_path / "gone" / "out.onnx", "mkdir -p"),
+        (model / "out.onnx", "Not a directory"),
+        (tmp_path, "it is a folder"),
+        (tmp_path / "pipe", "named pipe"),
+        (Path("/dev/null"), "device"),
+    ):
+        with pytest.raises(StorageError, match=phrase):
+            check_writable(path)
+        with pytest.raises(StorageError):
+            write_bytes_atomic(path, b"x")
+
+
+def test_unwritable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **named: object) -> None:
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(StorageError, match="Read-only"):
+        check_writable(tmp_path / "out.onnx")
+
+
+# Arrays
+
+
+def npy_header(shape: str, descr: str = "'|u1'") -> bytes:
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
+    text = text.ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+def bomb() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        content = npy_header("(200000000,)") + bytes(200_000_000)
+        archive.writestr("images.npy", content, compresslevel=6)
+    return stream.getvalue()
+
+
+def stored_with(**members: bytes) -> bytes:
+    return zip_of(**{f"{name}__npy": content for name, content in members.items()})
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 3
+    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+
+
+GOOD = npz_of(images=np.random.default_rng(0).integers(0, 256, (9, 40), dtype=np.uint8))
+BAD_ARRAYS = {
+    "empty": (b"", "is empty"),
+    "text": (b"1,2,3\n4,5,6\n", "this is text"),
+    "junk": (bytes(range(128, 256)), "no format that is known"),
+    "pickle": (pickle.dumps([1]), "a pickle"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    "onnx": (small_model().SerializeToString(), "not a NumPy file"),
+    "truncated": (GOOD[:-40], "damaged"),
+    "half": (GOOD[: len(GOOD) // 2], "damaged"),
+    "flipped": (flipped(GOOD), "damaged"),
+    "torch": (zip_of(data__pkl=b"x"), "PyTorch"),
+    "no arrays": (zip_of(readme__md=b"hello"), "no NumPy array"),
+    "no header": (stored_with(images=b"nothing"), "no NumPy array"),
+    "lying header": (stored_with(images=npy_header("(10000000000000,)") + b"abc"), "but 3 are"),
+    "overflow": (stored_with(images=npy_header(f"({2**62}, 4)") + b"abc"), "but 3 are"),
+    "lying npy": (npy_header("(10000000000000,)") + b"abc", "but 3 are there"),
+    "negative": (stored_with(images=npy_header("(-1, -3)") + b"abc"), "negative size"),
+    "code": (stored_with(images=npy_header("__import__('os')") + b"abc"), "header of the array"),
+    "long header": (
+        stored_with(images=b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + b"x"),
+        "too long",
+    ),
+    "version": (stored_with(images=b"\x93NUMPY\x09\x00xx"), "unknown version"),
+    "structured": (
+        stored_with(images=npy_header("(1,)", "[('a', '<u4')]") + b"abcd"),
+        "structured array",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "phrase"), BAD_ARRAYS.values(), ids=BAD_ARRAYS.keys())
+def test_bad_arrays_are_explained(tmp_path: Path, content: bytes, phrase: str) -> None:
+    path = tmp_path / "data.npz"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        load_arrays(path)
+    assert phrase in str(caught.value)
+    assert "allow_pickle" not in str(caught.value)
+
+
+def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    objects = np.array([Canary(canary)], dtype=object)
+    np.savez(tmp_path / "a.npz", images=objects, labels=np.array([1]), more=objects)
+    np.save(tmp_path / "a.npy", objects)
+    (tmp_path / "b.npz").write_bytes(pickle.dumps(Canary(canary)))
+    (tmp_path / "b.onnx").write_bytes(pickle.dumps(Canary(canary)))
+    for name in ("a.npz", "a.npy", "b.npz"):
+        with pytest.raises(DataError) as caught:
+            load_arrays(tmp_path / name)
+        assert "allow_pickle" not in str(caught.value)
+        if name == "a.npz":
+            assert [finding.tensor for finding in caught.value.findings] == ["images", "more"]
+            assert "Python objects" in str(caught.value)
+    with pytest.raises(ModelError):
+        load_model(tmp_path / "b.onnx")
+    assert not canary.exists()
+
+
+def test_compression_bombs_and_size_limits(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    path.write_bytes(bomb())
+    assert path.stat().st_size < 300_000
+    with pytest.raises(DataError, match="compression bomb"):
+        load_arrays(path)
+    path.write_bytes(GOOD)
+    with pytest.raises(DataError, match="the limit is 400"):
+        load_arrays(path, max_bytes=400)
+    np.save(tmp_path / "a.npy", np.zeros(1000))
+    with pytest.raises(DataError, match="the limit is 400"):
+        load_arrays(tmp_path / "a.npy", max_bytes=400)
+
+
+def test_a_member_cannot_exceed_what_it_stated(tmp_path: Path) -> None:
+    content = npy_header("(1000000,)") + bytes(1_000_000)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", content)
+    lie = npy_header("(1000,)")
+    stated = struct.pack("<I", len(content))
+    forged = stream.getvalue().replace(stated, struct.pack("<I", len(lie) + 1000))
+    path = tmp_path / "data.npz"
+    path.write_bytes(forged)
+    with pytest.raises(DataError, match="damaged"):
+        load_arrays(path)
+
+
+def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    arrays = {
+        "images": generator.integers(0, 256, (5, 3, 4, 4), dtype=np.uint8),
+        "fortran": np.asfortranarray(generator.random((4, 5, 6))),
+        "foreign": generator.random(7).astype(">f4"),
+        "scalar": np.float64(3.5),
+        "names": np.array(["cat", "dög"]),
+        "nothing": np.zeros((0, 3)),
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    np.savez_compressed(tmp_path / "b.npz", **arrays)
+    for name in ("a.npz", "b.npz"):
+        loaded = load_arrays(tmp_path / name)
+        assert list(loaded) == list(arrays)
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(loaded[key], array)
+            assert loaded[key].dtype.isnative
+    np.save(tmp_path / "c.npy", arrays["images"])
+    np.testing.assert_array_equal(load_arrays(tmp_path / "c.npy")["x"], arrays["images"])
+
+
+@given(data=st.data())
+def test_mutated_archives_raise_only_our_errors(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    content = bytearray(GOOD)
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "mutated.npz"
+    path.write_bytes(content)
+    try:
+        load_arrays(path)
+    except Onnx2SnnError as problem:
+        assert isinstance(problem, DataError)
+
+
+def test_shared_models_pass(shared: Path) -> None:
+    paths = sorted((shared / "models").glob("*.onnx")) + sorted((shared / "exports").glob("*.onnx"))
+    assert paths
+    for path in paths:
+        check_with_onnx(load_model(path), path.name)
+
+
+def test_errors_are_json_ready(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_model(write(tmp_path / "m.onnx", with_weight(np.float32, np.nan)))
+    (finding,) = caught.value.findings
+    assert json.loads(json.dumps(finding.as_dict()))["tensor"] == "w"
