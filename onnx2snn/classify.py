@@ -180,7 +180,12 @@ class _Classifier:
         }.get(entry.law, False)
         if affine:
             return Role.LINEAR
-        return Role.POOL if entry.law is Law.MAXIMUM else Role.GRADED
+        homogeneous = entry.law is Law.MAXIMUM and self.all_move(node, moving)
+        return Role.POOL if homogeneous else Role.GRADED
+
+    def all_move(self, node: NodeProto, moving: tuple[int, ...]) -> bool:
+        """Whether a maximum has no constant among its operands (axes are no operands)."""
+        return node.op_type != "Max" or len(moving) == len(node.input)
 
     def refuse(self, node: NodeProto, why: str, advice: str) -> None:
         self.findings.append(Finding(why, advice, node.name, node.op_type))

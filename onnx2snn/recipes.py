@@ -57,13 +57,9 @@ class Recipe:
         recipe = replace(
             self, **{key: value for key, value in options.items() if value is not None}
         )
+        if not 1 <= recipe.burst_limit <= MAX_BURST:  # first: the scale divides by it
+            raise UsageError(f"--burst must lie in 1..{MAX_BURST}, got {recipe.burst_limit}")
         limits = [
-            (
-                1 <= recipe.burst_limit <= MAX_BURST,
-                "--burst",
-                f"1..{MAX_BURST}",
-                recipe.burst_limit,
-            ),
             (0.0 <= recipe.v0 < 1.0, "--v0", "0 ≤ v0 < 1", recipe.v0),
             (0.0 < recipe.threshold_scale <= 100.0, "--scale", "0 < scale ≤ 100", recipe.scale),
             (0.0 < recipe.percentile <= 100.0, "--percentile", "0..100", recipe.percentile),

@@ -6,6 +6,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
@@ -44,7 +45,7 @@ def session_loop(model, images, timesteps):
 
 
 def reference_loop(model, images, timesteps):
-    oracle = ReferenceEvaluator(model)
+    oracle = ReferenceEvaluator(inline_local_functions(model))
     inputs = [
         (
             v.name,

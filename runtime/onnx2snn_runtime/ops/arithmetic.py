@@ -90,7 +90,8 @@ def general_matrix_product(call: Call, a: Array, b: Array, c: Array | None = Non
     left = left.T if call.get("transA", 0) else left
     right = right.T if call.get("transB", 0) else right
     alpha, beta = call.get("alpha", 1.0), call.get("beta", 1.0)
-    result = call.xp.matmul(left, right)
+    # row by row: a product of many rows may round otherwise than a product of few
+    result = call.xp.matmul(left[:, None, :], right)[:, 0, :]
     if alpha != 1:
         result = (result * alpha).astype(result.dtype, copy=False)
     if c is not None and beta != 0:
