@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from onnx2snn.passes.base import Note, Pass, Run, Session
 from onnx2snn.passes.batch import FreeBatch
+from onnx2snn.passes.check_operators import CheckOperators
 from onnx2snn.passes.clamps import Clamps
 from onnx2snn.passes.float32 import Float32
 from onnx2snn.passes.fold_affine import FoldAffine
@@ -20,6 +21,7 @@ from onnx2snn.passes.gates import Gates
 from onnx2snn.passes.infer_shapes import InferShapes
 from onnx2snn.passes.opset import Opset
 from onnx2snn.passes.padding import ExplicitPadding, FoldPad
+from onnx2snn.passes.quantisation import StripQuantisation
 from onnx2snn.passes.spellings import LinearSpellings
 from onnx2snn.passes.structure import InitializersOutOfInputs, InlineFunctions, SortNodes
 from onnx2snn.passes.tidy import DropDeadCode, Tidy
@@ -32,9 +34,12 @@ PIPELINE: tuple[type[Pass], ...] = (
     SortNodes,
     Opset,
     Tidy,
+    CheckOperators,
     Float32,
+    StripQuantisation,
     FreeBatch,
     FoldConstants,
+    Tidy,
     FoldShapes,
     DropDeadCode,
     InferShapes,
@@ -77,4 +82,4 @@ def normalise(
     normal = ir.from_proto(model)
     for item in PIPELINE:
         normal = item(session).run(normal)
-    return normal, session.notes
+    return normal, list(dict.fromkeys(session.notes))

@@ -1,7 +1,7 @@
 """Channel-affine maps y = scale · x + shift: recognising them, carrying them past layout changes.
 
-A map is held as one scale and one shift per element of a sample, [1, …] in the shape of the value it
-belongs to. Reshape and Transpose are then plain array operations, and whether a map is one per
+A map is held as one scale and one shift per element of a sample, [1, …] in the shape of the value
+it belongs to. Reshape and Transpose are then plain array operations, and whether a map is one per
 channel is asked only where weights take it up.
 """
 

@@ -7,7 +7,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx2snn.passes.base import Array, Pass, as_array
-from onnx2snn.passes.graph import BATCH, constant, dims, is_op, label, rewritten_constant
+from onnx2snn.passes.graph import BATCH, constant, dims, input_at, label, rewritten_constant
+from onnx2snn.passes.infer_shapes import infer
 from onnx2snn.passes.probe import SEED
 from onnx2snn_runtime.errors import Finding, Onnx2SnnError, UnsupportedError, UsageError
 
@@ -123,7 +124,8 @@ class FreeBatch(Pass):
         expected = [
             before({name: array[window] for name, array in samples.items()}) for window in windows
         ]
-        self.loosen_reshapes(model, batch)
+        infer(model)
+        self.loosen(model, batch)
         self.declare(model, shapes)
         try:
             found = self.session.run(ir.to_proto(model))(samples)
@@ -142,23 +144,24 @@ class FreeBatch(Pass):
             )
         self.note("", f"the file fixed the batch at {batch}; it is free now, tried with {rows}")
 
-    def loosen_reshapes(self, model: ir.Model, batch: int) -> None:
-        """A Reshape to [k, …] of a [k, …] tensor keeps the first dimension, whatever it is."""
+    def loosen(self, model: ir.Model, batch: int) -> None:
+        """Reshape and Resize to [k, …] of a [k, …] tensor keep the first size, whatever it is."""
         for node in model.graph:
-            if not is_op(node, "Reshape"):
-                continue
-            target = constant(node.inputs[1])
-            source = dims(node.inputs[0])
+            index = {"Reshape": 1, "Resize": 3}.get(node.op_type, 0)
+            target = constant(input_at(node, index)) if index else None
             if target is None or target.size == 0 or target[0] != batch:
                 continue
-            target = target.copy()
-            if source and source[0] == batch and not node.attributes.get_int("allowzero", 0):
-                target[0] = 0
-            elif -1 not in target:
-                target[0] = -1
-            else:
+            first = (dims(node.inputs[0]) or [None])[0]
+            if node.op_type == "Resize":
+                if "axes" not in node.attributes:
+                    node.attributes["axes"] = ir.AttrInt64s("axes", list(range(1, target.size)))
+                    rewritten_constant(node, index, target[1:], "free")
                 continue
-            rewritten_constant(node, 1, target, "free")
+            keeps = first == batch and node.attributes.get_int("allowzero", 0) == 0
+            if keeps or -1 not in target:
+                target = target.copy()
+                target[0] = 0 if keeps else -1
+                rewritten_constant(node, index, target, "free")
 
 
 def draw(value: ir.Value, rows: int, sizes: Sequence[Any], generator: np.random.Generator) -> Array:

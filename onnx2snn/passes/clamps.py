@@ -10,6 +10,7 @@ from onnx2snn.passes.graph import (
     add_constant,
     bypass,
     constant,
+    dims,
     graph_of,
     input_at,
     is_op,
@@ -35,7 +36,7 @@ class Clamps(Pass):
     def run(self, model: ir.Model) -> ir.Model:
         """Rewrite in place, from the input to the output."""
         for node in list(model.graph):
-            if node.graph is None:
+            if node.graph is None or node.outputs[0].dtype != ir.DataType.FLOAT:
                 continue
             if is_op(node, "Add", "Sub"):
                 self.prelu(node)
@@ -88,7 +89,7 @@ class Clamps(Pass):
             if not is_op(relu, "Relu") or relu is None or found is None:
                 continue
             source, factor = found
-            if relu.inputs[0] is not source:
+            if relu.inputs[0] is not source or dims(source) != dims(node.outputs[0]):
                 continue
             slope = (factor if node.op_type == "Sub" else -factor).astype(np.float32)
             constant_slope = add_constant(graph_of(node), f"{label(node)}.slope", slope)
@@ -106,7 +107,9 @@ class Clamps(Pass):
                 continue
             for index in (0, 1):
                 alpha = scalar(product.inputs[1 - index])
-                if product.inputs[index] is source and alpha is not None and 0 <= alpha <= 1:
+                if product.inputs[index] is not source or alpha is None:
+                    continue
+                if 0 <= alpha <= 1 and dims(source) == dims(node.outputs[0]):
                     substitute(node, "LeakyRelu", [source], {"alpha": alpha})
                     self.note(node.name, f"max(x, {alpha:g}·x) at {label(node)} is LeakyRelu")
                     return True
@@ -122,8 +125,8 @@ def bounds_of(node: ir.Node) -> tuple[ir.Value, Bounds] | None:
         return None if low is None or high is None else (node.inputs[0], (low, high))
     if is_op(node, "Max", "Min") and len(node.inputs) == 2:
         for source, other in (node.inputs, reversed(node.inputs)):
-            number = _level(other)
-            if number is None or source is None or constant(source) is not None:
+            number = scalar(other)
+            if number is None or source is None or dims(source) != dims(node.outputs[0]):
                 continue
             return source, ((number, inf) if node.op_type == "Max" else (-inf, number))
     return None
@@ -136,14 +139,6 @@ def _bound(value: ir.Value | None, absent: float) -> float | None:
     if number is None:
         return None
     return absent if abs(number) >= LARGEST else number
-
-
-def _level(value: ir.Value | None) -> float | None:
-    """The one number that a constant of at most rank 1 holds everywhere."""
-    array = constant(value)
-    if array is None or array.size != 1:
-        return None
-    return float(array.reshape(-1)[0])
 
 
 def _negative_part(value: ir.Value | None) -> tuple[ir.Value, np.ndarray] | None:

@@ -17,7 +17,6 @@ from onnx2snn.passes.graph import (
     substitute,
 )
 from onnx2snn.passes.weights import absorb_ahead, absorb_behind, is_weighted
-from onnx2snn_runtime.errors import Finding, UnsupportedError
 
 
 class FoldAffine(Pass):
@@ -32,7 +31,6 @@ class FoldAffine(Pass):
 
     def run(self, model: ir.Model) -> ir.Model:
         """Fold backward, then what is left forward."""
-        self.refuse_training(model)
         reasons: dict[ir.Node, str] = {}
         for node in list(model.graph):
             self.fold_backward(node, reasons)
@@ -43,21 +41,6 @@ class FoldAffine(Pass):
                 done.update(chain)
                 self.fold_forward(chain, reasons)
         return model
-
-    def refuse_training(self, model: ir.Model) -> None:
-        """A BatchNormalization that computes statistics of its batch is no map of samples."""
-        findings = [
-            Finding(
-                "BatchNormalization in training mode",
-                "export after model.eval()",
-                node=label(node),
-                op=node.op_type,
-            )
-            for node in model.graph
-            if is_op(node, "BatchNormalization") and node.attributes.get_int("training_mode", 0)
-        ]
-        if findings:
-            raise UnsupportedError("the model was exported in training mode", findings)
 
     def fold_backward(self, node: ir.Node, reasons: dict[ir.Node, str]) -> None:
         """Push the map into the weights behind it, or record why not."""

@@ -58,10 +58,11 @@ class FoldShapes(Pass):
         first, second = measured
         if first.shape == second.shape and np.array_equal(first, second):
             return self.fold_equal(model, value, first)
-        rest = []
-        for usage in list(value.uses()):
-            if not self.loosen(usage.node, usage.idx, first, second):
-                rest.append(usage.node)
+        rest = [
+            usage.node
+            for usage in list(value.uses())
+            if not self.loosen(usage.node, usage.idx, first, second)
+        ]
         if rest:
             nodes = ", ".join(label(node) for node in rest)
             self.note(value.name, f"{label(value)} not folded: it depends on the batch ({nodes})")

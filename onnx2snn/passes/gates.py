@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from onnx2snn.passes.base import Pass
 from onnx2snn.passes.clamps import bounds_of
-from onnx2snn.passes.graph import is_op, label, scalar, sole_reader, substitute
+from onnx2snn.passes.graph import dims, is_op, label, scalar, sole_reader, substitute
 
 CLOSE = 1e-3
 
@@ -57,7 +57,7 @@ def _relu6_plus_3(g: ir.Value, x: ir.Value) -> bool:
     """Clip(x + 3, 0, 6)."""
     node = g.producer()
     found = bounds_of(node) if node is not None else None
-    return found is not None and found[1] == (0, 6) and _plus(found[0], x, 3.0)
+    return found is not None and found[1] == (0.0, 6.0) and _plus(found[0], x, 3.0)
 
 
 def _plus(value: ir.Value, x: ir.Value, number: float) -> bool:
@@ -126,7 +126,6 @@ GATES = (
     Gate("Mish", 18, 1.0, _softplus_tanh),
     Gate("Gelu", 20, 0.5, _erf),
     Gate("Gelu", 20, 0.5, _tanh_gelu, (("approximate", "tanh"),)),
-    Gate("Swish", 24, 1.0, lambda g, x: _reads(g, "Sigmoid", x)),
 )
 """Adding an activation is adding a line."""
 
@@ -158,7 +157,7 @@ def factors(value: ir.Value, *, top: bool = True) -> tuple[float, list[ir.Value]
 
 
 class Gates(Pass):
-    """coefficient · x · g(x) is one activation: HardSwish, Mish, Gelu, Swish.
+    """coefficient · x · g(x) is one activation: HardSwish, Mish or Gelu.
 
     Only where the operator set of the model has the operator.
     """
@@ -172,7 +171,7 @@ class Gates(Pass):
             if node.graph is None or not is_op(node, "Mul", "Div"):
                 continue
             coefficient, rest = factors(node.outputs[0])
-            if len(rest) == 2:
+            if len(rest) == 2 and all(dims(item) == dims(node.outputs[0]) for item in rest):
                 self.match(node, coefficient, rest, opset)
         return model
 

@@ -74,13 +74,12 @@ class ExplicitPadding(Pass):
 
 def kernel_shape(node: ir.Node) -> list[int] | None:
     """Kernel sizes from the attribute or the weights."""
-    told = node.attributes.get_ints("kernel_shape")
-    if told is not None:
-        return list(told)
+    if "kernel_shape" in node.attributes:
+        return list(node.attributes.get_ints("kernel_shape"))
     shape = dims(input_at(node, 1))
     if node.op_type not in ("Conv", "ConvTranspose") or shape is None:
         return None
-    numbers = [size for size in shape[2:] if isinstance(size, int)]
+    numbers: list[int] = [size for size in shape[2:] if isinstance(size, int)]
     return numbers if len(numbers) == len(shape) - 2 else None
 
 
