@@ -1,0 +1,146 @@
+"""Accuracy, agreement, spikes and energy of the recipes on real networks and images.
+
+Prints a Markdown table per network and writes all figures to a JSON file. The networks and images
+are not part of the project: give their folder with --shared. The embedded network needs nothing.
+
+    python benchmarks/accuracy.py --shared ../shared --only resnet20
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx2snn
+from onnx2snn.embedded import EMBEDDED_CALIBRATION, EMBEDDED_MODEL, EMBEDDED_TEST, embedded_file
+
+RECIPES = ("if", "paper", "fast", "refine")
+LONG = (1, 2, 4, 8, 16, 32, 64)
+SHORT = (1, 2, 4, 8)
+CIFAR_OWN = "mean=0.4914,0.4822,0.4465,std=0.2470,0.2435,0.2616"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network on one set of images."""
+
+    name: str
+    model: str
+    calibration: str
+    test: str
+    preprocess: str
+    limit: int | None = None
+    timesteps: tuple[int, ...] = LONG
+    batch_size: int = 32
+    embedded: bool = False
+
+
+def cifar(name: str, preprocess: str) -> list[Case]:
+    """A CIFAR-10 network on the originals and on the first 2,000 JPEGs."""
+    model = f"models/cifar10_{name}_legacy.onnx"
+    return [
+        Case(f"{name}, 761 originals", model, "data/cifar10_original_calib.npz",
+             "data/cifar10_original_test.npz", preprocess),
+        Case(f"{name}, 2,000 JPEGs", model, "data/cifar10_calib.npz", "data/cifar10_test.npz",
+             preprocess, limit=2000),
+    ]  # fmt: skip
+
+
+SQUEEZENET = ("models/imagenet_squeezenet1_1_legacy.onnx", "data/imagenet_sample_calib.npz",
+              "data/imagenet_sample_test.npz", "imagenet")  # fmt: skip
+CASES = [
+    Case("embedded CNN, 1,000 Fashion-MNIST", EMBEDDED_MODEL, EMBEDDED_CALIBRATION, EMBEDDED_TEST,
+         "unit", embedded=True),
+    *cifar("resnet20", "imagenet"),
+    *cifar("resnet32", "imagenet"),
+    *cifar("resnet56", "imagenet"),
+    *cifar("vgg_bn", CIFAR_OWN),
+    Case("keras_fashion_cnn, 2,000 Fashion-MNIST", "models/keras_fashion_cnn.onnx",
+         "data/fashion_calib.npz", "data/fashion_test.npz", "unit", limit=2000),
+    Case("squeezenet, 200 photos", *SQUEEZENET, limit=200, batch_size=2),
+    Case("squeezenet, 800 photos", *SQUEEZENET, timesteps=SHORT, batch_size=4),
+]  # fmt: skip
+
+
+def measure(case: Case, shared: Path, recipe: str, samples: int) -> dict[str, object]:
+    """Convert with a recipe and evaluate."""
+
+    def path(name: str) -> Path:
+        return embedded_file(name) if case.embedded else shared / name
+
+    started = time.perf_counter()
+    spiking = onnx2snn.convert(
+        path(case.model),
+        calibration=path(case.calibration),
+        calibration_samples=samples,
+        recipe=recipe,
+        preprocess=case.preprocess,
+    )
+    converted = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.snn.onnx"
+        spiking.save(file)
+        result = onnx2snn.evaluate(
+            file,
+            path(case.test),
+            timesteps=case.timesteps,
+            against=path(case.model),
+            limit=case.limit,
+            batch_size=case.batch_size,
+        )
+    return {"case": case.name, "recipe": recipe, "conversion_s": round(converted, 2), **result}
+
+
+def markdown(case: Case, results: list[dict]) -> str:
+    """A table: accuracy / agreement by recipe and T, with spikes and energy."""
+    ann = results[0]["ann"]
+    head = " | ".join(f"T={t}" for t in case.timesteps)
+    lines = [
+        f"**{case.name}** (ANN {ann['accuracy']:.2f} %, {ann['macs_per_image'] / 1e6:.1f} M MACs)",
+        "",
+        f"| recipe | | {head} |",
+        "| --- | --- |" + " --- |" * len(case.timesteps),
+    ]
+    for result in results:
+        steps = result["steps"]
+        rows = {
+            "accuracy %": [f"{s['accuracy']:.2f}" for s in steps],
+            "agreement %": [f"{s['agreement']:.2f}" for s in steps],
+            "thousand spikes": [f"{s['spikes_per_image'] / 1e3:.0f}" for s in steps],
+            "energy / ANN": [f"{s['energy_uj'] / ann['energy_uj']:.2f}" for s in steps],
+        }
+        for index, (name, cells) in enumerate(rows.items()):
+            recipe = f"`{result['recipe']}`" if index == 0 else ""
+            lines.append(f"| {recipe} | {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure the chosen cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--only", default="", help="part of a case's name")
+    parser.add_argument("--recipes", default=",".join(RECIPES))
+    parser.add_argument("--calibration-samples", type=int, default=200)
+    parser.add_argument("-o", "--output", type=Path, default=Path("accuracy.json"))
+    options = parser.parse_args()
+    everything = []
+    for case in CASES:
+        if options.only not in case.name:
+            continue
+        if not case.embedded and not options.shared.is_dir():
+            print(f"skipped {case.name}: no folder {options.shared}")
+            continue
+        results = [
+            measure(case, options.shared, recipe, options.calibration_samples)
+            for recipe in options.recipes.split(",")
+        ]
+        everything += results
+        options.output.write_text(json.dumps(everything, indent=1))
+        print(markdown(case, results), flush=True)
+
+
+if __name__ == "__main__":
+    main()
