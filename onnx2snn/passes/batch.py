@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from onnxscript.optimizer._constant_folding import FoldConstantsPass
 
 from onnx2snn.passes.base import Array, Pass, as_array
 from onnx2snn.passes.graph import BATCH, constant, dims, input_at, label, rewritten_constant
@@ -14,6 +15,8 @@ from onnx2snn_runtime.errors import Finding, Onnx2SnnError, UnsupportedError, Us
 
 EXAMPLE_SIZE = 224
 TOLERANCE = 1e-3
+SMALL = 2**10
+MAX_REASON = 160
 
 
 class FreeBatch(Pass):
@@ -125,8 +128,12 @@ class FreeBatch(Pass):
             before({name: array[window] for name, array in samples.items()}) for window in windows
         ]
         infer(model)
-        self.loosen(model, batch)
+        sources = {node: dims(node.inputs[0]) for node in model.graph if node.inputs}
         self.declare(model, shapes)
+        FoldConstantsPass(shape_inference=False, input_size_limit=SMALL, output_size_limit=SMALL)(
+            model
+        )
+        self.loosen(model, batch, sources)
         try:
             found = self.session.run(ir.to_proto(model))(samples)
             fits = all(
@@ -136,7 +143,7 @@ class FreeBatch(Pass):
             )
             why = "the samples of a batch influence each other, or batches do not stack"
         except (Onnx2SnnError, IndexError) as error:
-            fits, why = False, str(error).splitlines()[0]
+            fits, why = False, str(error).splitlines()[0][:MAX_REASON]
         if not fits:
             raise UnsupportedError(
                 f"the file fixes the batch at {batch} and it cannot be made free: {why}",
@@ -144,14 +151,16 @@ class FreeBatch(Pass):
             )
         self.note("", f"the file fixed the batch at {batch}; it is free now, tried with {rows}")
 
-    def loosen(self, model: ir.Model, batch: int) -> None:
+    def loosen(
+        self, model: ir.Model, batch: int, sources: dict[ir.Node, list[int | str | None] | None]
+    ) -> None:
         """Reshape and Resize to [k, …] of a [k, …] tensor keep the first size, whatever it is."""
         for node in model.graph:
             index = {"Reshape": 1, "Resize": 3}.get(node.op_type, 0)
             target = constant(input_at(node, index)) if index else None
             if target is None or target.size == 0 or target[0] != batch:
                 continue
-            first = (dims(node.inputs[0]) or [None])[0]
+            first = (sources.get(node) or [None])[0]
             if node.op_type == "Resize":
                 if "axes" not in node.attributes:
                     node.attributes["axes"] = ir.AttrInt64s("axes", list(range(1, target.size)))

@@ -14,6 +14,7 @@ from onnx2snn.passes.graph import (
     label,
     values,
 )
+from onnx2snn.passes.infer_shapes import InferShapes
 from onnx2snn.passes.probe import PROBES, moving_values, probe, sources
 
 MAX_ELEMENTS = 2**20
@@ -38,11 +39,17 @@ class FoldShapes(Pass):
             for value in values(model.graph)
             if value not in moving and self.feeds_moving(value, moving)
         ]
-        results = probe(self.session.run, model, frontier)
-        folded = 0
-        for value, measured in zip(frontier, results, strict=True):
-            folded += self.fold(model, value, measured)
-        if folded:
+        results = zip(frontier, probe(self.session.run, model, frontier), strict=True)
+        differing = [
+            (value, measured)
+            for value, measured in results
+            if not self.fold_equal(model, value, *measured)
+        ]
+        if differing:
+            InferShapes(self.session).run(model)
+        kept = sum(not self.loosen_all(value, *measured) for value, measured in differing)
+        if len(frontier) > kept:
+            folded = len(frontier) - kept
             self.note("", f"{folded} of {len(frontier)} shape computations became constants")
         return model
 
@@ -53,33 +60,31 @@ class FoldShapes(Pass):
             output in moving for usage in value.uses() for output in usage.node.outputs
         )
 
-    def fold(self, model: ir.Model, value: ir.Value, measured: tuple[Array, ...]) -> bool:
-        """Replace one value; returns whether no reader needs its computation any more."""
-        first, second = measured
-        if first.shape == second.shape and np.array_equal(first, second):
-            return self.fold_equal(model, value, first)
+    def fold_equal(self, model: ir.Model, value: ir.Value, first: Array, second: Array) -> bool:
+        """Make an initialiser of what is the same at both batches; False for all else."""
+        if first.shape != second.shape or not np.array_equal(first, second):
+            return False
+        if first.size > max(MAX_ELEMENTS, _origin_size(value)):
+            self.note(value.name, f"{label(value)} not folded: it would be {first.size:,} numbers")
+        elif value.is_graph_output():
+            self.note(value.name, f"output {label(value)} is a constant")
+        else:
+            name = value.name or "constant"
+            value.name = fresh_name(model.graph, f"{name}.computed")
+            value.replace_all_uses_with(add_constant(model.graph, name, first))
+        return True
+
+    def loosen_all(self, value: ir.Value, first: Array, second: Array) -> bool:
+        """Give all readers an operand without N; False, with a note, where one has none."""
         rest = [
             usage.node
             for usage in list(value.uses())
             if not self.loosen(usage.node, usage.idx, first, second)
         ]
-        if rest:
+        if rest or value.is_graph_output():
             nodes = ", ".join(label(node) for node in rest)
             self.note(value.name, f"{label(value)} not folded: it depends on the batch ({nodes})")
         return not rest
-
-    def fold_equal(self, model: ir.Model, value: ir.Value, array: Array) -> bool:
-        """Make an initialiser of it, unless that is much larger than what it is made from."""
-        if array.size > max(MAX_ELEMENTS, _origin_size(value)):
-            self.note(value.name, f"{label(value)} not folded: it would be {array.size:,} numbers")
-            return False
-        if value.is_graph_output():
-            self.note(value.name, f"output {label(value)} is a constant")
-            return False
-        name = value.name or "constant"
-        value.name = fresh_name(model.graph, f"{name}.computed")
-        value.replace_all_uses_with(add_constant(model.graph, name, array))
-        return True
 
     def loosen(self, node: ir.Node, index: int, first: Array, second: Array) -> bool:
         """Give the node an operand without N; returns whether there is one."""
