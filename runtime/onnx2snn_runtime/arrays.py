@@ -4,7 +4,9 @@ A stored array is described first and read batch by batch, so that a data set th
 memory can be walked through.
 """
 
+import errno
 import io
+import lzma
 import math
 import os
 import struct
@@ -33,6 +35,7 @@ MAX_RATIO = 500
 _RATIO_FROM_BYTES = 32 * 2**20
 _MAX_HEADER_BYTES = 10_000
 _SAVE_ADVICE = 'save plain arrays: np.savez("data.npz", images=images, labels=labels)'
+_DAMAGED_ADVICE = "save or download it again"
 _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
@@ -41,6 +44,7 @@ _BROKEN = (
     RuntimeError,
     ValueError,
     struct.error,
+    lzma.LZMAError,
 )
 
 
@@ -232,7 +236,7 @@ def _describe_array(
         raise DataError(
             f"{where}: the header promises shape {shape} of {dtype}, {needed:,} bytes, "
             f"but {found:,} are there",
-            advice="the file is damaged: save or download it again",
+            advice=_DAMAGED_ADVICE,
         )
     return StoredArray(path, member, shape, dtype, is_fortran_ordered, offset)
 
@@ -260,7 +264,7 @@ def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             shape, is_fortran_ordered, dtype = reader(header, max_header_size=_MAX_HEADER_BYTES)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as problem:
+    except Exception as problem:  # the parser of the header raises what it likes
         raise DataError(
             f"{where}: the header of the array is damaged", advice=_SAVE_ADVICE
         ) from problem
@@ -278,7 +282,7 @@ def _fill(stream: IO[bytes], target: Array, where: str) -> None:
         if not piece:
             raise DataError(
                 f"{where} ends after {done:,} of {values.size:,} bytes",
-                advice="the file is damaged: save or download it again",
+                advice=_DAMAGED_ADVICE,
             )
         values[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
         done += len(piece)
@@ -297,8 +301,11 @@ def _guard(where: str) -> Iterator[None]:
         if isinstance(problem, RuntimeError) and "password" in str(problem):
             raise DataError(f"{where} is encrypted", advice=_SAVE_ADVICE) from problem
         raise DataError(
-            f"{where} is damaged: {shown(problem, 300)}",
-            advice="save or download it again",
+            f"{where} is damaged: {shown(problem, 300)}", advice=_DAMAGED_ADVICE
         ) from problem
     except OSError as problem:
+        if problem.errno in (None, errno.EINVAL):  # a decompressor, or an offset out of the file
+            raise DataError(
+                f"{where} is damaged: {shown(problem, 300)}", advice=_DAMAGED_ADVICE
+            ) from problem
         raise StorageError(f"cannot read {where}: {problem.strerror or problem}") from problem

@@ -160,8 +160,9 @@ class ArrayDataset(Dataset):
         if low == high:
             self.note(f"the first {len(first)} images are constant: every value is {low:g}")
         elif first.dtype.kind == "f" and low >= 0 and high > _BYTE_RANGE_FROM:
+            mean = first.mean(dtype=np.float64)
             self.note(
-                f"float images with values from {low:g} to {high:g} (mean {first.mean(dtype=np.float64):.3g}) "
+                f"float images with values from {low:g} to {high:g} (mean {mean:.3g}) "
                 "look like 0..255 and are taken as they are; give uint8 images to have them "
                 "preprocessed"
             )
@@ -305,7 +306,7 @@ class PictureDataset(Dataset):
 
 def _as_float32(images: Array) -> NDArray[np.float32]:
     """What is too large becomes infinite, which is refused like any infinity."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.ascontiguousarray(images, dtype=np.float32)
 
 

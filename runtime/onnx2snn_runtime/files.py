@@ -25,7 +25,7 @@ from onnx2snn_runtime.disk import (
     write_text_atomic,
 )
 from onnx2snn_runtime.errors import Finding, ModelError, StorageError
-from onnx2snn_runtime.model_checks import check_model
+from onnx2snn_runtime.model_checks import check_model, check_versions_and_names
 from onnx2snn_runtime.sniffing import SAVED_MODEL_ADVICE, FileKind
 from onnx2snn_runtime.tensor_checks import (
     Stored,
@@ -90,6 +90,7 @@ def load_model(path: StrPath, *, max_bytes: int = MAX_MODEL_BYTES) -> onnx.Model
         raise
     size = len(content)
     del content
+    check_versions_and_names(model, shown(path.name))
     _load_external(model, path, max_bytes - size)
     check_model(model, shown(path.name))
     return model

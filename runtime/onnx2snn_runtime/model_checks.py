@@ -58,6 +58,15 @@ def check_model(model: onnx.ModelProto, name: str = "the model") -> None:
     )
 
 
+def check_versions_and_names(model: onnx.ModelProto, name: str = "the model") -> None:
+    """The first stage of `check_model`, which needs no weights.
+
+    Raises:
+        ModelError: with one finding per fault.
+    """
+    _refuse(version_findings(model) + name_findings(model), name)
+
+
 def _refuse(findings: Sequence[Finding], name: str) -> None:
     if findings:
         count = "a fault" if len(findings) == 1 else f"{len(findings)} faults"

@@ -174,6 +174,8 @@ SHAPE = (3, 8, 10)
 NAN = FLOATS.copy()
 NAN[4, 1, 2, 3] = np.nan
 NAN[6, 0, 0, :2] = np.inf
+SIGNALLING = FLOATS.astype(np.float64)
+SIGNALLING.view(np.uint64)[1, 1, 1, :3] = 0x7FF0_0000_0000_0001
 WRONG: dict[str, tuple[Any, tuple[int | None, ...], str]] = {
     "no images": (FIRST[:0], SHAPE, "holds no images"),
     "no pixels": (FIRST[:, :, :0], SHAPE, "holds no images"),
@@ -196,6 +198,7 @@ WRONG: dict[str, tuple[Any, tuple[int | None, ...], str]] = {
     "objects": (np.array([[1, "a"]], dtype=object), SHAPE, "np.stack"),
     "not finite": (NAN, SHAPE, "3 values are NaN or infinite, the first at [4, 1, 2, 3]"),
     "beyond float32": (np.full((7, 3, 8, 10), 1e300), SHAPE, "1,680 values"),
+    "signalling NaN": (SIGNALLING, SHAPE, "3 values are NaN or infinite"),
     "few labels": ((FIRST, LABELS[:-1]), SHAPE, "7 images but 6 labels"),
     "one label": ((FIRST, np.array(3)), SHAPE, "7 images but one value"),
     "float labels": ((FIRST, LABELS + 0.5), SHAPE, "labels.astype(np.int64)"),

@@ -11,6 +11,8 @@ import resource
 import signal
 import stat
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -228,6 +230,21 @@ def with_bad_name() -> onnx.ModelProto:
     return parse_model(content)
 
 
+def external_model(location: str, **entries: object) -> onnx.ModelProto:
+    model = small_model()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return model
+
+
+def with_bad_location() -> onnx.ModelProto:
+    content = external_model("w.bin").SerializeToString()
+    return parse_model(content.replace(b"w.bin", b"w\xff.bi"))
+
+
 def with_bfloat16() -> onnx.ModelProto:
     model = small_model()
     tensor = helper.make_tensor("w", TensorProto.BFLOAT16, [2, 1, 3, 3], [float("nan")] * 18)
@@ -294,6 +311,7 @@ BROKEN = {
         ["'y'", "2 × node output"],
     ),
     "bad UTF-8": (with_bad_name(), ["not valid UTF-8", "636ffffe", "node[0].name"]),
+    "bad location": (with_bad_location(), ["external_data[0].value", "not valid UTF-8"]),
     "undefined": (
         with_nodes(node("Relu", ["ghost"], ["h"], "a"), node("Add", ["h", "spook"], ["y"], "b")),
         ["2 faults", "'ghost'", "'spook'", "node 'a' (Relu)", "undefined tensor"],
@@ -387,16 +405,6 @@ def test_onnx_checker_speaks_our_errors() -> None:
 
 
 # External data
-
-
-def external_model(location: str, **entries: object) -> onnx.ModelProto:
-    model = small_model()
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in {"location": location, **entries}.items():
-        tensor.external_data.add(key=key, value=str(value))
-    return model
 
 
 def sparse_external() -> onnx.ModelProto:
@@ -559,6 +567,30 @@ def test_failing_rename_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_killed_writers_leave_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.bin"
+    script = (
+        "import sys; from onnx2snn_runtime.disk import write_bytes_atomic as write\n"
+        "write(sys.argv[1], b'a' * 3_000_000)\n"
+        "print('ready', flush=True)\n"
+        "while True:\n"
+        "    for letter in b'abc':\n"
+        "        write(sys.argv[1], bytes([letter]) * 3_000_000)\n"
+    )
+    delays = np.random.default_rng(0).uniform(0.01, 0.1, 4)
+    for delay in delays:
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE
+        ) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            time.sleep(delay)
+            child.kill()
+        content = path.read_bytes()
+        assert len(content) == 3_000_000
+        assert len(set(content)) == 1
+
+
 def test_permissions_follow_the_umask_or_the_old_file(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
@@ -666,6 +698,8 @@ BAD_ARRAYS = {
     "lying npy": (npy_header("(10000000000000,)") + b"abc", "but 3 are there"),
     "negative": (stored_with(images=npy_header("(-1, -3)") + b"abc"), "negative size"),
     "code": (stored_with(images=npy_header("__import__('os')") + b"abc"), "header of the array"),
+    "open bracket": (stored_with(images=npy_header("(((") + b"abc"), "header of the array"),
+    "unknown compression": (GOOD.replace(b"\x08\x00", b"\x0e\x00"), "damaged"),
     "long header": (
         stored_with(images=b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + b"x"),
         "too long",
