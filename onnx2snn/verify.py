@@ -22,7 +22,7 @@ TIMESTEPS = {"rate": 64, "refine": 16}
 TOLERANCE = 0.25  # relative to the deviation of the layer over the images
 FALLING = 0.75  # error at T over error at T/2, below which more steps still help
 IMAGES = 16
-BUDGET = 40e9  # multiplications that the check may cost
+BUDGET = 20e9  # multiplications that the check may cost
 SATURATED = 0.01
 
 
