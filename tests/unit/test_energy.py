@@ -1,0 +1,79 @@
+"""Synaptic operations against a count made the other way round: forwards, spike by spike."""
+
+import networks
+import numpy as np
+import pytest
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+import onnx2snn
+from onnx2snn.costs import multiplications
+
+
+def strided_net():
+    """Relu, grouped strided Conv, Relu, Conv, Relu, dense tail; borders and pruned weights."""
+    b = networks.Builder(7)
+    x = b.add("Relu", [b.conv("input", 3, 4)])
+    weight = b.weight(4, 2, 3, 3)
+    array = numpy_helper.to_array(b.weights[-1]).copy()
+    array[0, 1] = 0.0  # a pruned kernel
+    b.weights[-1].CopyFrom(numpy_helper.from_array(array, weight))
+    x = b.add("Conv", [x, weight], pads=[1, 1, 0, 1], strides=[2, 1], group=2, kernel_shape=[3, 3])
+    x = b.add("Relu", [x])
+    x = b.add("Relu", [b.conv(x, 4, 5)])
+    flat = b.add("Flatten", [b.add("GlobalAveragePool", [x])])
+    return b.model(b.add("Gemm", [flat, b.weight(3, 5)], transB=1), [3])
+
+
+def forward_counts(model, layer_counts):
+    """Sum over the outputs of |n| sent through weights replaced by (weight ≠ 0)."""
+    weights = {w.name: numpy_helper.to_array(w) for w in model.ann.graph.initializer}
+    total = 0.0
+    for node in model.ann.graph.node:
+        if node.op_type != "Conv" or node.input[0] not in layer_counts:
+            continue
+        attributes = {a.name: a for a in node.attribute}
+        make = networks.helper.make_tensor_value_info
+        counts = layer_counts[node.input[0]].astype(np.float32)
+        mask = (weights[node.input[1]] != 0).astype(np.float32)
+        single = networks.helper.make_node("Conv", ["x", "w"], ["y"])
+        single.attribute.extend(attributes.values())
+        graph = networks.helper.make_graph(
+            [single],
+            "conv",
+            [make("x", 1, counts.shape), make("w", 1, mask.shape)],
+            [make("y", 1, None)],
+        )
+        opsets = [networks.helper.make_opsetid("", 18)]
+        oracle = ReferenceEvaluator(networks.helper.make_model(graph, opset_imports=opsets))
+        total += float(oracle.run(None, {"x": counts, "w": mask})[0].sum())
+    return total
+
+
+def test_synops_are_spikes_times_true_fan_out():
+    images = networks.images(6)
+    model = onnx2snn.convert(strided_net(), calibration=images)
+    network = model.network()
+    result = onnx2snn.evaluate(network, images, timesteps=[3])
+    spikes = network.run(images, timesteps=3, record=True).spikes
+    by_output = {layer.output: spikes[layer.name] for layer in model.layers}
+    expected = forward_counts(model, by_output)
+    (step,) = result["steps"]
+    last = by_output[model.layers[-1].output]
+    tail = float(last.sum()) * 3  # each spike is averaged, then meets the 3 dense weights
+    assert step["synops_per_image"] * 6 == pytest.approx(expected + tail)
+    assert step["spikes_per_image"] * 6 == pytest.approx(sum(s.sum() for s in spikes.values()))
+
+
+def test_macs_leave_out_padding_and_pruned_weights():
+    model = onnx2snn.convert(strided_net(), calibration=networks.images(6))
+    counts = list(multiplications(model.ann).values())
+    ones = {
+        node.input[0]: np.ones((1, *shape), np.float32)
+        for node, shape in zip(
+            [n for n in model.ann.graph.node if n.op_type == "Conv"],
+            [(3, 8, 8), (4, 8, 8), (4, 4, 8)],
+            strict=True,
+        )
+    }
+    assert sum(counts) == forward_counts(model, ones) + 15
