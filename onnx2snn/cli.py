@@ -15,6 +15,7 @@ COMMANDS = {
     "eval": "measure accuracy, spikes and energy over timesteps",
     "inspect": "show the layers of a network, spiking or not",
     "ops": "list the operators and how they convert",
+    "doctor": "tell what is installed, what is missing and which backends work",
     "demo": "convert and measure the embedded network",
 }
 EXAMPLES = """examples:
@@ -47,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_run_arguments(parts["run"])
     _eval_arguments(parts["eval"])
     parts["inspect"].add_argument("model", metavar="MODEL")
-    for name in ("inspect", "ops", "demo"):
+    for name in ("inspect", "ops", "doctor", "demo"):
         parts[name].add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 

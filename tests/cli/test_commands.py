@@ -113,7 +113,7 @@ def test_runtime_never_imports_the_converter(folder, converted):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["inspect", "ops"])
+@pytest.mark.parametrize("command", ["inspect", "ops", "doctor"])
 def test_inspect_and_ops(folder, converted, command):
     arguments = [converted] if command == "inspect" else []
     assert call(command, *arguments).returncode == 0
