@@ -31,9 +31,30 @@ def table() -> list[dict[str, str]]:
     ]
 
 
+def markdown(rows: list[dict[str, str]]) -> str:
+    """The table as the page ``docs/operators.md``."""
+    lines = [
+        "# Operators",
+        "",
+        "What each ONNX operator becomes between the first and the last neuron. Before and behind,",
+        "in head and tail, every operator of the default domain may stand. Opsets below 18 are",
+        "converted to 18 first. Made by `onnx2snn ops --markdown`.",
+        "",
+        "| operator | becomes | behaviour over time | what it computes |",
+        "| --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        cells = (row[key].replace("|", "\\|") for key in ("becomes", "behaviour", "summary"))
+        lines.append(f"| `{row['operator']}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def run(options: argparse.Namespace) -> int:
     """List the operators."""
     rows = table()
+    if options.markdown:
+        print_out(markdown(rows))
+        return 0
     if options.json:
         print_out(json.dumps(rows))
         return 0
