@@ -79,7 +79,9 @@ def normalise(
         UnsupportedError: something cannot be brought to the normal form.
     """
     session = Session(run, input_shapes or {})
-    normal = ir.from_proto(model)
+    source = onnx.ModelProto()
+    source.CopyFrom(model)  # the IR keeps and renames the tensors of its proto
+    normal = ir.from_proto(source)
     for item in PIPELINE:
         normal = item(session).run(normal)
     return normal, list(dict.fromkeys(session.notes))

@@ -5,17 +5,24 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.optimizer._constant_folding import FoldConstantsPass
 
 from onnx2snn.passes.base import Array, Pass, as_array
-from onnx2snn.passes.graph import BATCH, constant, dims, input_at, label, rewritten_constant
+from onnx2snn.passes.fold_constants import fold
+from onnx2snn.passes.graph import (
+    BATCH,
+    constant,
+    dims,
+    input_at,
+    label,
+    may_copy,
+    rewritten_constant,
+)
 from onnx2snn.passes.infer_shapes import infer
 from onnx2snn.passes.probe import SEED
 from onnx2snn_runtime.errors import Finding, Onnx2SnnError, UnsupportedError, UsageError
 
 EXAMPLE_SIZE = 224
 TOLERANCE = 1e-3
-SMALL = 2**10
 MAX_REASON = 160
 
 
@@ -82,7 +89,7 @@ class FreeBatch(Pass):
         if not fits:
             raise UsageError(
                 f"--input-shape {label(value)}:{','.join(map(str, told))} does not fit the "
-                f"shape {found} in the file"
+                f"shape {shown(found)} in the file"
             )
         rest = [a if isinstance(a, int) else b for a, b in zip(found[1:], told[1:], strict=True)]
         return [found[0], *rest]
@@ -97,8 +104,7 @@ class FreeBatch(Pass):
             elif not all(isinstance(dim, int) and dim > 0 for dim in shape[1:]):
                 sizes = [dim if isinstance(dim, int) else EXAMPLE_SIZE for dim in shape[1:]]
                 text = ",".join(map(str, [1, *sizes]))
-                shown = ", ".join("?" if dim is None else str(dim) for dim in shape)
-                findings.append(Finding(f"its shape is [{shown}]", tensor=label(value)))
+                findings.append(Finding(f"its shape is {shown(shape)}", tensor=label(value)))
                 flags.append(f"--input-shape {label(value)}:{text}")
         if findings:
             raise UsageError(
@@ -130,9 +136,7 @@ class FreeBatch(Pass):
         infer(model)
         sources = {node: dims(node.inputs[0]) for node in model.graph if node.inputs}
         self.declare(model, shapes)
-        FoldConstantsPass(shape_inference=False, input_size_limit=SMALL, output_size_limit=SMALL)(
-            model
-        )
+        fold(model, shape_inference=False)
         self.loosen(model, batch, sources)
         try:
             found = self.session.run(ir.to_proto(model))(samples)
@@ -166,11 +170,16 @@ class FreeBatch(Pass):
                     node.attributes["axes"] = ir.AttrInt64s("axes", list(range(1, target.size)))
                     rewritten_constant(node, index, target[1:], "free")
                 continue
-            keeps = first == batch and node.attributes.get_int("allowzero", 0) == 0
+            keeps = first == batch and may_copy(node, target)
             if keeps or -1 not in target:
                 target = target.copy()
                 target[0] = 0 if keeps else -1
                 rewritten_constant(node, index, target, "free")
+
+
+def shown(shape: Sequence[int | str | None]) -> str:
+    """A shape in words of the model, ? for what has no name."""
+    return f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"
 
 
 def draw(value: ir.Value, rows: int, sizes: Sequence[Any], generator: np.random.Generator) -> Array:

@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from onnx2snn.passes.base import Pass
 from onnx2snn.passes.graph import bypass, is_op, label
+from onnx2snn.passes.infer_shapes import infer
 
 OTHER = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 TYPE_ATTRIBUTES = ("to", "dtype")
@@ -32,6 +33,7 @@ class Float32(Pass):
             for output in node.outputs:
                 self.declare(output)
             self.attributes(node)
+        infer(model)
         for node in list(graph):
             source = node.inputs[0] if node.inputs else None
             if is_op(node, "Cast") and source is not None and self.is_no_cast(node, source):

@@ -24,12 +24,7 @@ class FoldConstants(Pass):
         """Fold in place."""
         before = sum(1 for _ in model.graph)
         infer(model)
-        FoldConstantsPass(
-            shape_inference=True,
-            input_size_limit=INPUT_LIMIT,
-            output_size_limit=OUTPUT_LIMIT,
-            should_fold=self.should_fold,
-        )(model)
+        fold(model, shape_inference=True)
         after = sum(1 for _ in model.graph)
         if after < before:
             self.note("", f"{before - after} nodes with constant results folded")
@@ -38,7 +33,17 @@ class FoldConstants(Pass):
                 self.note(node.name, f"If {label(node)} not folded: its condition is computed")
         return model
 
-    @staticmethod
-    def should_fold(node: ir.Node) -> bool | None:
-        """Leave what grows to the limits of the optimiser; fold all else."""
-        return None if is_op(node, *GROWING) else True
+
+def fold(model: ir.Model, *, shape_inference: bool) -> None:
+    """Evaluate constant nodes; with shape inference also Shape of what has a known shape."""
+    FoldConstantsPass(
+        shape_inference=shape_inference,
+        input_size_limit=INPUT_LIMIT,
+        output_size_limit=OUTPUT_LIMIT,
+        should_fold=_should_fold,
+    )(model)
+
+
+def _should_fold(node: ir.Node) -> bool | None:
+    """Leave what grows to the limits of the optimiser; fold all else."""
+    return None if is_op(node, *GROWING) else True

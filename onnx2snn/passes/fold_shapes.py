@@ -12,6 +12,7 @@ from onnx2snn.passes.graph import (
     fresh_name,
     graph_of,
     label,
+    may_copy,
     values,
 )
 from onnx2snn.passes.infer_shapes import InferShapes
@@ -114,7 +115,7 @@ def _reshape(node: ir.Node, first: Array, second: Array, differing: list[int]) -
     if len(differing) != 1:
         return False
     position = differing[0]
-    if _is_batch(node, position, first, second) and not node.attributes.get_int("allowzero", 0):
+    if _is_batch(node, position, first, second) and may_copy(node, first):
         first[position] = 0
         return _put(node, 1, first)
     proportional = int(first[position]) * PROBES[1] == int(second[position]) * PROBES[0]

@@ -200,3 +200,12 @@ def substitute(
     remove(node)
     result.name = name
     return new
+
+
+def may_copy(node: ir.Node, target: Array) -> bool:
+    """Whether a 0 in the target of this Reshape copies a size; allowzero goes where it is idle."""
+    if node.attributes.get_int("allowzero", 0) == 1:
+        if (target == 0).any():
+            return False
+        node.attributes.pop("allowzero")
+    return True

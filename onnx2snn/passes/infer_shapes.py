@@ -4,8 +4,13 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnx2snn.passes.base import Array, Pass
-from onnx2snn.passes.graph import BATCH, dims, is_known, label, values
+from onnx2snn.passes.graph import BATCH, dims, is_known, is_op, label, values
 from onnx2snn.passes.probe import PROBES, probe
+
+SEQUENCES = (
+    "SplitToSequence", "SequenceConstruct", "SequenceInsert", "SequenceErase", "SequenceEmpty",
+    "SequenceMap",
+)  # fmt: skip
 
 
 def infer(model: ir.Model) -> None:
@@ -14,6 +19,10 @@ def infer(model: ir.Model) -> None:
         if not is_known(value):
             value.shape = None
     common.ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
+    for node in model.graph:
+        if is_op(node, *SEQUENCES):
+            for output in node.outputs:
+                output.type = output.shape = None  # inference writes the type of the elements
 
 
 class InferShapes(Pass):
@@ -27,7 +36,11 @@ class InferShapes(Pass):
     def run(self, model: ir.Model) -> ir.Model:
         """Infer, then measure what is left."""
         infer(model)
-        holes = [value for value in values(model.graph) if not is_known(value)]
+        holes = [
+            value
+            for value in values(model.graph)
+            if not is_known(value) and not is_op(value.producer(), *SEQUENCES)
+        ]
         for value, measured in zip(holes, probe(self.session.run, model, holes), strict=True):
             self.fill(value, measured)
         return model

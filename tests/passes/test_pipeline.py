@@ -1,0 +1,50 @@
+import inspect
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from passes.helpers import model, normal, random, run
+
+from onnx2snn.passes import PIPELINE, Note, Pass, normalise
+
+
+@pytest.mark.parametrize("item", sorted(set(PIPELINE), key=lambda item: item.name))
+def test_every_pass_has_a_name_and_states_its_law(item):
+    assert issubclass(item, Pass)
+    assert item.name
+    assert len(inspect.getdoc(item)) > 40
+    assert inspect.getdoc(item) != inspect.getdoc(Pass)
+
+
+def test_names_are_unique():
+    assert len({item.name for item in PIPELINE}) == len(set(PIPELINE))
+
+
+def test_a_note_reads_as_a_sentence_of_its_pass():
+    assert str(Note("fold-pad", "p", "Pad p folded into c")) == "fold-pad: Pad p folded into c"
+
+
+def small():
+    return model(
+        "agraph (float[1,3,8,8] x) => (float[1,4] y)"
+        "{c = Conv(x, w) r = Relu(c) m = ReduceMean<keepdims=0>(r, a) y = Mul(m, k)}",
+        w=random(4, 3, 3, 3),
+        a=np.array([2, 3], np.int64),
+        k=random(4),
+    )
+
+
+def test_the_same_model_gives_the_same_bytes():
+    first, notes = normalise(small(), run=run)
+    second, others = normalise(small(), run=run)
+    one = ir.to_proto(first).SerializeToString(deterministic=True)
+    assert one == ir.to_proto(second).SerializeToString(deterministic=True)
+    assert notes == others
+
+
+def test_the_normal_form_is_its_own_normal_form():
+    proto, _ = normal(small(), batches=(1,))
+    again, _ = normal(proto)
+    assert proto.SerializeToString(deterministic=True) == again.SerializeToString(
+        deterministic=True
+    )
