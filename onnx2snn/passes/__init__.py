@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnx2snn.passes.base import Note, Pass, Run, Session
 from onnx2snn.passes.batch import FreeBatch
 from onnx2snn.passes.check_operators import CheckOperators
+from onnx2snn.passes.check_result import CheckResult
 from onnx2snn.passes.clamps import Clamps
 from onnx2snn.passes.float32 import Float32
 from onnx2snn.passes.fold_affine import FoldAffine
@@ -52,6 +53,7 @@ PIPELINE: tuple[type[Pass], ...] = (
     FoldAffine,
     DropDeadCode,
     InferShapes,
+    CheckResult,
 )
 
 

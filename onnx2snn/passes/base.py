@@ -44,11 +44,13 @@ class Session:
         run: executes a model, to probe shapes.
         input_shapes: sizes of dynamic inputs by name, batch first.
         notes: what happened so far.
+        expected: outputs at two samples before anything was folded, if they could be computed.
     """
 
     run: Run
     input_shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
+    expected: Mapping[str, Any] | None = None
 
 
 class Pass(ABC):

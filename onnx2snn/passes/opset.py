@@ -45,8 +45,9 @@ class Opset(Pass):
         try:
             converted = version_converter.convert_version(ir.to_proto(model), OPSET)
         except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UnsupportedError(
-                f"operator set {version} cannot be brought to {OPSET}: {error}",
+                f"operator set {version} cannot be brought to {OPSET}: {reason}",
                 advice=f"export the model with opset {OPSET} or newer",
             ) from error
         self.note("", f"operator set {version} converted to {OPSET}")

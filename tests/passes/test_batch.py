@@ -103,3 +103,9 @@ def test_mixed_batches_are_refused():
     source = model("agraph (float[N,3] x, float[1,3] z) => (float[N,3] y) {y = Add(x, z)}")
     with pytest.raises(UnsupportedError, match="free batch and others a fixed one"):
         apply(FreeBatch, source)
+
+
+def test_a_batch_that_is_free_in_name_only_is_made_free():
+    proto, notes = normal(net("N,3,6,6", "M,5", [1, 32]), batches=(1,))
+    assert has(notes, "the file fixed the batch at 1")
+    assert difference(net("N,3,6,6", "N,5", [-1, 32]), proto) < 1e-5

@@ -5,7 +5,9 @@ import onnx_ir as ir
 import pytest
 from passes.helpers import model, normal, random, run
 
-from onnx2snn.passes import PIPELINE, Note, Pass, normalise
+from onnx2snn.passes import PIPELINE, Note, Pass, Session, normalise
+from onnx2snn.passes.check_result import CheckResult
+from onnx2snn_runtime.errors import Onnx2SnnError
 
 
 @pytest.mark.parametrize("item", sorted(set(PIPELINE), key=lambda item: item.name))
@@ -22,6 +24,14 @@ def test_names_are_unique():
 
 def test_a_note_reads_as_a_sentence_of_its_pass():
     assert str(Note("fold-pad", "p", "Pad p folded into c")) == "fold-pad: Pad p folded into c"
+
+
+def test_a_wrong_result_is_an_error_of_ours():
+    source = model("agraph (float[N,4] x) => (float[N,4] y) {y = Relu(x)}")
+    session = Session(run, expected={"y": np.ones((2, 4), np.float32)})
+    with pytest.raises(Onnx2SnnError, match="does not compute what the file computes") as caught:
+        CheckResult(session).run(ir.from_proto(source))
+    assert caught.value.exit_code == 70
 
 
 def small():

@@ -1,0 +1,41 @@
+"""The proof of the pudding: the normal form computes what the file computes."""
+
+import onnx_ir as ir
+
+from onnx2snn.passes.base import Pass, as_array
+from onnx2snn.passes.batch import agree
+from onnx2snn.passes.probe import PROBES, feeds
+from onnx2snn_runtime.errors import Finding, Onnx2SnnError
+
+
+class CheckResult(Pass):
+    """Outputs on random samples are those of the model before folding, up to rounding.
+
+    Outputs that are no floats (classes, indices) may change with a rounding; they only get a note.
+    """
+
+    name = "check-result"
+
+    def run(self, model: ir.Model) -> ir.Model:
+        """Run the normal form and compare; the model is not changed."""
+        expected = self.session.expected
+        if expected is None:
+            self.note("", "not compared: the model could not be run before normalisation")
+            return model
+        found = self.session.run(ir.to_proto(model))(feeds(model, PROBES[0]))
+        findings = []
+        for name, array in expected.items():
+            before = as_array(array)
+            if agree(as_array(found[name]), before):
+                continue
+            if before.dtype.kind == "f":
+                findings.append(Finding("it changed under normalisation", tensor=name))
+            else:
+                self.note(name, f"output {name} changed on random samples (rounding)")
+        if findings:
+            raise Onnx2SnnError(
+                "the normalised model does not compute what the file computes",
+                findings,
+                advice="this is an error of the converter; please report it with the model",
+            )
+        return model
