@@ -1,7 +1,7 @@
 """Constant folding by onnxscript, without its rewrite rules: folding of weights is ours."""
 
 import onnx_ir as ir
-from onnxscript.optimizer._constant_folding import FoldConstantsPass
+from onnxscript.optimizer import fold_constants
 
 from onnx2snn.passes.base import Pass
 from onnx2snn.passes.graph import is_op, label
@@ -36,12 +36,13 @@ class FoldConstants(Pass):
 
 def fold(model: ir.Model, *, shape_inference: bool) -> None:
     """Evaluate constant nodes; with shape inference also Shape of what has a known shape."""
-    FoldConstantsPass(
-        shape_inference=shape_inference,
+    fold_constants(
+        model,
+        onnx_shape_inference=shape_inference,
         input_size_limit=INPUT_LIMIT,
         output_size_limit=OUTPUT_LIMIT,
         should_fold=_should_fold,
-    )(model)
+    )
 
 
 def _should_fold(node: ir.Node) -> bool | None:
