@@ -61,3 +61,19 @@ register(Activation("Relu", homogeneous=True, low=0.0, rectifier=True))
 register(Activation("LeakyRelu", homogeneous=True, rectifier=True))
 register(Activation("PRelu", homogeneous=True, rectifier=True))
 register(Activation("Clip", rectifier=True))  # bounds are inputs, the node carries the range
+
+# smooth activations; the ranges are those of f, rounded outwards where they are not exact
+register(Activation("Sigmoid", low=0.0, high=1.0))
+register(Activation("HardSigmoid", low=0.0, high=1.0))
+register(Activation("Tanh", low=-1.0, high=1.0))
+register(Activation("Softsign", low=-1.0, high=1.0))
+register(Activation("Erf", low=-1.0, high=1.0))
+register(Activation("Softplus", low=0.0))
+register(Activation("Abs", homogeneous=True, low=0.0))
+register(Activation("Elu"))  # −alpha at least
+register(Activation("Celu"))  # −alpha at least
+register(Activation("Selu", low=-1.7582))
+register(Activation("HardSwish", low=-0.375))
+register(Activation("Mish", low=-0.3089))
+register(Activation("Gelu", low=-0.17005))
+register(Activation("Swish"))  # the range depends on alpha
