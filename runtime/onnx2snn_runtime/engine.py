@@ -11,7 +11,7 @@ from onnx2snn_runtime.plan import Plan, Segment, Stateful
 
 Array = Any
 FLOAT_BYTES = 4
-DEFAULT_MEMORY = 512 * 2**20
+DEFAULT_MEMORY = 64 * 2**20
 
 
 class Observer(Protocol):

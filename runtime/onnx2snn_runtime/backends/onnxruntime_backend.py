@@ -37,6 +37,7 @@ class OnnxruntimeBackend(Backend):
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = LOG_ERRORS_ONLY
+        options.enable_cpu_mem_arena = False  # every segment would keep its largest chunk for good
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
             options.inter_op_num_threads = 1
