@@ -40,8 +40,7 @@ class _Score:
         """Count one batch."""
         for name, expected in ann.items():
             difference = np.asarray(outputs[name], np.float64) - np.asarray(expected, np.float64)
-            squared = float((difference**2).sum())
-            self.distance[name] = self.distance.get(name, 0.0) + squared
+            self.distance[name] = _add_squares(self.distance.get(name, 0.0), difference)
         if not classes:
             return
         first = next(iter(ann))
@@ -102,6 +101,12 @@ def evaluate(
     return _Evaluation(network, against, steps).run(
         dataset, count, batch_size, preprocessing or network.preprocessing, progress
     )
+
+
+def _add_squares(total: float, values: Array) -> float:
+    """Add the squares of [n,*] image by image, so that the sum does not depend on the batches."""
+    squares = np.square(np.asarray(values, np.float64)).reshape(len(values), -1)
+    return sum(squares.sum(axis=1).tolist(), start=total)
 
 
 class _Evaluation:
@@ -182,9 +187,7 @@ class _Evaluation:
                 f"the network has {first.shape[1]} classes"
             )
         for name, value in expected.items():
-            self.norms[name] = self.norms.get(name, 0.0) + float(
-                (np.asarray(value, np.float64) ** 2).sum()
-            )
+            self.norms[name] = _add_squares(self.norms.get(name, 0.0), value)
         self.meter.images += len(images)
         answers = self.network.observe(feeds, self.steps, self.meter)
         for t, outputs in answers.items():

@@ -176,6 +176,4 @@ def frames(layer: Layer, steps: int = 8, images: int = 4, seed: int = 0) -> dict
     """Noise for every signal, [T,N,C,H,W]."""
     generator = np.random.default_rng(seed)
     shape = (steps, images, *SHAPE)
-    return {
-        name: generator.normal(0.3, 1.0, shape).astype(np.float32) for name in layer.signals
-    }
+    return {name: generator.normal(0.3, 1.0, shape).astype(np.float32) for name in layer.signals}

@@ -119,9 +119,7 @@ def test_stateless_models(backend, op):
         expected, found = reference.compile(case.model)(feeds), runner(feeds)
         assert list(found) == list(expected), case.name
         for name, array in expected.items():
-            np.testing.assert_allclose(
-                found[name], array, rtol=1e-3, atol=1e-5, err_msg=case.name
-            )
+            np.testing.assert_allclose(found[name], array, rtol=1e-3, atol=1e-5, err_msg=case.name)
     if len(refused) == len(list(float_cases(op))):
         pytest.skip(f"{backend} refuses every case: {refused[0]}")
 

@@ -7,6 +7,7 @@ from conformance.node_cases import SKIPPED, NodeCase, node_cases, reason_to_skip
 from onnx2snn_runtime.interpreter import Interpreter
 from onnx2snn_runtime.ops import OPERATORS
 
+
 def failure(case: NodeCase) -> str:
     """What is wrong with the result of a case; empty if nothing is."""
     names = [value.name for value in case.model.graph.input]
