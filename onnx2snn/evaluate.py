@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from onnx2snn.calibrate import with_outputs
-from onnx2snn.costs import _back_through_weights, shapes_of
+from onnx2snn.costs import WEIGHTED, shapes_of, weights_met
 from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, quantised_energy
 from onnx2snn.stand_in import equal_bits, to_ann
 from onnx2snn_runtime.backends.base import Runner
@@ -247,11 +247,9 @@ class _SkippedZeros:
         weights = {item.name: item for item in ann.graph.initializer}
         shapes = shapes_of(ann)
         self.readers: list[tuple[str, Array]] = [
-            (node.input[0], _back_through_weights(node, weights, shapes).reshape(-1))
+            (node.input[0], weights_met(node, weights, shapes).reshape(-1))
             for node in ann.graph.node
-            if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
-            and node.input[1] in weights
-            and node.input[0] in shapes
+            if node.op_type in WEIGHTED and node.input[1] in weights and node.input[0] in shapes
         ]
         inputs = {value.name for value in ann.graph.input}
         wanted = dict.fromkeys(name for name, _ in self.readers if name not in inputs)

@@ -200,6 +200,6 @@ def test_networks(backend, reference, name, recipe):
         agreement = np.mean(found[t].argmax(axis=1) == answer.argmax(axis=1))
         assert agreement >= 0.99, (t, agreement)
     assert list(ours.sent) == list(sums.sent)
-    for layer, threshold in sums.thresholds.items():
-        close = np.abs(ours.sent[layer] - sums.sent[layer]) <= 2 * threshold
+    for layer, unit in sums.thresholds.items():
+        close = np.abs(ours.sent[layer] - sums.sent[layer]) <= 2 * unit
         assert close.mean() >= WITHIN, (layer, close.mean())
