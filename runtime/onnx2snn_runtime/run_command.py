@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``run``."""
@@ -31,6 +29,8 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_command(options: argparse.Namespace) -> int:
     """Run a network on data and print or write the answers."""
+    import numpy as np  # here, so that --help stays fast
+
     from onnx2snn_runtime.data import open_data
     from onnx2snn_runtime.engine import DEFAULT_MEMORY
     from onnx2snn_runtime.errors import DataError, UsageError

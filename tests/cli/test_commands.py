@@ -120,6 +120,19 @@ def test_inspect_and_ops(folder, converted, command):
     assert json.loads(call(command, *arguments, "--json").stdout)
 
 
+@pytest.mark.parametrize("program", ["onnx2snn", "onnx2snn_runtime"])
+def test_help_loads_nothing_heavy(program):
+    code = (
+        "import atexit, sys\n"
+        f"from {program}.cli import main\n"
+        "heavy = {'numpy', 'onnx', 'onnxruntime', 'numba', 'rich', 'PIL'}\n"
+        "atexit.register(lambda: print('loaded:', sorted(heavy & set(sys.modules))))\n"
+        "main(['--help'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+
+
 def test_help_and_version():
     assert "examples:" in call("--help").stdout
     assert call("--version").stdout.startswith("onnx2snn ")
