@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from onnx2snn import __version__
+from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime.cli import guarded
 from onnx2snn_runtime.run_command import add_backend_arguments, add_run_arguments
 
@@ -59,11 +60,11 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="OUT", help="default: MODEL.snn.onnx beside it")
     parser.add_argument("--calibration", metavar="DATA", help="images for the thresholds")
     parser.add_argument("--calibration-samples", type=int, default=512, metavar="N")
-    parser.add_argument("--recipe", default="fast", help="fast (default), paper, if or refine")
+    parser.add_argument("--recipe", default="fast", help=f"{', '.join(RECIPES)} (fast)")
     parser.add_argument("--burst", type=int, metavar="γ", help="spikes per neuron and step at most")
     parser.add_argument("--v0", type=float, help="initial charge in units of the threshold")
     parser.add_argument("--scale", type=float, help="factor on the calibrated threshold")
-    parser.add_argument("--threshold", choices=["max", "percentile", "mse"], help="threshold rule")
+    parser.add_argument("--threshold", metavar="RULE", help="percentile, max, mse or a rule added")
     parser.add_argument("--percentile", type=float, help="percentile of the rule (99.9)")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--per-channel", dest="per_channel", action="store_true", default=None)
