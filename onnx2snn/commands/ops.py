@@ -63,9 +63,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
     ]
     columns = ("opsets", "becomes", "behaviour", "summary")
     for row in rows:
-        cells = (
-            row[key].replace("|", "\\|") for key in ("opsets", "becomes", "behaviour", "summary")
-        )
+        cells = (row[key].replace("|", "\\|") for key in columns)
         lines.append(f"| `{row['operator']}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
