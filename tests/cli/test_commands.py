@@ -170,7 +170,9 @@ def bad_files(folder):
     spiking = folder / "net.snn.onnx"
     return {
         "missing model": ([folder / "none.onnx"], 3, "no file"),
-        "mistyped verb": (["cnvert"], 3, "no file"),
+        "mistyped command": (["cnvert", net], 3, "did you mean convert?"),
+        "no command": (["frobnicate"], 3, "onnx2snn --help"),
+        "unknown option": ([net, "--bogus"], 2, "onnx2snn convert: error: unrecognized"),
         "empty model": ([folder / "empty.onnx"], 3, "empty"),
         "text": ([folder / "text.onnx"], 3, ""),
         "truncated": ([folder / "short.onnx"], 3, ""),
