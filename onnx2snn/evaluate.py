@@ -105,8 +105,9 @@ def evaluate(
 
 def _add_squares(total: float, values: Array) -> float:
     """Add the squares of [n,*] image by image, so that the sum does not depend on the batches."""
-    squares = np.square(np.asarray(values, np.float64)).reshape(len(values), -1)
-    return sum(squares.sum(axis=1).tolist(), start=total)
+    for image in np.square(np.asarray(values, np.float64)).reshape(len(values), -1):
+        total += float(image.sum())
+    return total
 
 
 class _Evaluation:

@@ -17,7 +17,7 @@ def add_distribution(folder, name, package):
     info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "RECORD").write_text(f"{package}/__init__.py,,\n")
+    (info / "top_level.txt").write_text(f"{package}\n")
 
 
 def test_every_backend_and_requirement_is_told():
