@@ -183,10 +183,14 @@ def reference(embedded):
 
 def observed(model, images, backend):
     """First output of two steps, and what the layers sent."""
-    network, sums = Network(model, backend=backend), Sums()
+    network = Network(model, backend=backend)
     feeds, _ = network.check_feeds(images)
-    answers = network.observe(feeds, [2, 4], sums)
-    return {t: next(iter(outputs.values())) for t, outputs in answers.items()}, sums
+    answers, parts = network.observe(feeds, [2, 4], Sums)
+    whole = Sums()
+    whole.thresholds = parts[0].thresholds
+    for layer in parts[0].sent:
+        whole.sent[layer] = np.concatenate([part.sent[layer] for part in parts])
+    return {t: next(iter(outputs.values())) for t, outputs in answers.items()}, whole
 
 
 @pytest.mark.parametrize(
