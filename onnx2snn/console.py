@@ -20,18 +20,20 @@ def say(text: str, *, quiet: bool = False) -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on stdout, first column to the left, the others to the right."""
+    """A title and a table on stdout, first column to the left, the others to the right."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table = Table()
     for index, name in enumerate(header):
         table.add_column(escape(name), justify="left" if index == 0 else "right")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     terminal = sys.stdout.isatty()
-    Console(width=None if terminal else 120, highlight=False).print(table)
+    console = Console(width=None if terminal else 120, highlight=False)
+    console.print(escape(title), style="bold")
+    console.print(table)
 
 
 @contextmanager

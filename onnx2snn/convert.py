@@ -2,8 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import onnx
 import onnx_ir
 
 from onnx2snn import __version__
-from onnx2snn.calibrate import LayerCalibration, collect, set_threshold
+from onnx2snn.calibrate import LayerCalibration, check_rule, collect, set_threshold
+from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.classify import Placed, Role, classify
 from onnx2snn.passes import normalise
 from onnx2snn.recipes import Recipe, find_recipe
@@ -20,7 +20,7 @@ from onnx2snn.rewrite import rewrite
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.verify import verify
 from onnx2snn_runtime.backends import Backend, open_backend
-from onnx2snn_runtime.data import Dataset, open_data
+from onnx2snn_runtime.data import open_data
 from onnx2snn_runtime.errors import ModelError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
@@ -31,50 +31,8 @@ Progress = Callable[[str, int, int], None]
 """Told the stage, how many images are done, and how many there are."""
 
 CALIBRATION_SAMPLES = 512
-NOISE_IMAGES = 64
 BATCH_BYTES = 256 * 2**20
 MAX_BATCH = 64
-
-
-@dataclass(frozen=True)
-class CalibrationSource:
-    """Where calibration images come from: a data set, or noise when there is none."""
-
-    dataset: Dataset | None
-    samples: int
-    preprocessing: Preprocessing | None
-    seed: int = 0
-
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        return NOISE_IMAGES if self.dataset is None else min(self.samples, self.dataset.count)
-
-    def batches(self, model: onnx.ModelProto, size: int) -> Iterator[dict[str, Any]]:
-        """Batches of at most ``size`` images by input name."""
-        inputs = image_inputs(model)
-        if self.dataset is None:
-            generator = np.random.default_rng(self.seed)
-            images = {
-                name: generator.standard_normal((NOISE_IMAGES, *shape), dtype=np.float32)
-                for name, shape in inputs.items()
-            }
-            for start in range(0, NOISE_IMAGES, size):
-                yield {name: array[start : start + size] for name, array in images.items()}
-            return
-        if len(inputs) != 1:
-            raise UsageError(
-                f"the model has {len(inputs)} inputs ({', '.join(inputs)}); calibration data can "
-                "feed one",
-                advice="convert without --calibration",
-            )
-        ((name, shape),) = inputs.items()
-        done = 0
-        for batch, _ in self.dataset.batches(size, shape, self.preprocessing):
-            yield {name: batch[: self.count - done]}
-            done += len(batch)
-            if done >= self.count:
-                return
 
 
 def convert(
@@ -132,6 +90,7 @@ def convert(
         burst_limit=burst, v0=v0, scale=scale, rule=threshold, percentile=percentile,
         per_channel=per_channel,
     )  # fmt: skip
+    check_rule(settings.rule)
     if calibration_samples < 1:
         raise UsageError(f"--calibration-samples must be at least 1, got {calibration_samples}")
     engine, _ = open_backend(backend)
@@ -223,11 +182,3 @@ def batch_size(network: onnx.ModelProto) -> int:
         for value in network.graph.value_info
     )
     return max(1, min(MAX_BATCH, BATCH_BYTES // max(1, 4 * values)))
-
-
-def image_inputs(network: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Name and shape without batch of every input that is an image."""
-    return {
-        value.name: tuple(int(size) for size in tensor_shape(value)[1:])
-        for value in network.graph.input
-    }

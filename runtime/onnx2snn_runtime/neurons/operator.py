@@ -9,7 +9,7 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
 
 from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.neurons.activations import ACTIVATIONS, Activation
-from onnx2snn_runtime.neurons.body import Body, operator_attributes
+from onnx2snn_runtime.neurons.body import Body, input_type, operator_attributes
 
 Array = Any
 Evaluate = Callable[[Sequence[Array]], Array]
@@ -159,7 +159,10 @@ class StatefulOperator(ABC):
         graph = helper.make_graph(
             body.nodes,
             self.function_name,
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs],
+            [
+                helper.make_tensor_value_info(name, input_type(self.signature.op, i, opset), None)
+                for i, name in enumerate(inputs)
+            ],
             [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)],
         )
         opsets = [helper.make_opsetid("", opset)]
