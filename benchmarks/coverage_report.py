@@ -1,0 +1,1 @@
+def write(options, chosen, record_path): pass
