@@ -85,8 +85,8 @@ TIMM = {
     "xception41p": SMALL,
 }  # fmt: skip
 OWN = {
-    "conv1d": (4, 64), "conv3d": (1, 8, 16, 16), "dcgan": (16, 1, 1), "unet_bilinear": SMALL,
-    "unet_nearest": SMALL, "unet_transposed": SMALL, "yolo_leaky": SMALL, "yolo_silu": SMALL,
+    "conv1d": (4, 64), "conv3d": (1, 8, 16, 16), "dcgan": (16, 1, 1), "unet_bilinear": TINY,
+    "unet_nearest": TINY, "unet_transposed": TINY, "yolo_leaky": SMALL, "yolo_silu": SMALL,
 }  # fmt: skip
 TIMM_MORE = (
     "convnextv2_atto", "dla34", "eca_nfnet_l0", "edgenext_xx_small", "ese_vovnet19b_dw",

@@ -12,11 +12,10 @@ import onnx
 from onnx import NodeProto
 
 from onnx2snn_runtime.errors import Finding, UnsupportedError
-from onnx2snn_runtime.neurons import ACTIVATIONS
+from onnx2snn_runtime.neurons import ACTIVATIONS, COMPOSITES
 from onnx2snn_runtime.ops import OPERATORS, Law
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-COMPOSITES = "ai.onnx2snn.composite"
 
 
 class Role(Enum):
