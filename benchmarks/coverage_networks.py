@@ -96,13 +96,13 @@ TIMM_MORE = (
 )  # fmt: skip
 KERAS_SURVEY = ("EfficientNetB0", "MobileNet", "MobileNetV2", "ResNet50V2", "Xception")
 KERAS_MORE = (
-    "ConvNeXtTiny", "ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge",
-    "DenseNet121", "DenseNet169", "DenseNet201", "EfficientNetB1", "EfficientNetB2",
-    "EfficientNetB3", "EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7",
-    "EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3",
-    "EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L", "InceptionResNetV2", "InceptionV3",
-    "MobileNetV3Small", "MobileNetV3Large", "NASNetMobile", "NASNetLarge", "ResNet50",
-    "ResNet101", "ResNet152", "ResNet101V2", "ResNet152V2", "VGG16", "VGG19",
+    "MobileNetV3Small", "MobileNetV3Large", "NASNetMobile", "EfficientNetB1", "EfficientNetV2B0",
+    "EfficientNetV2B1", "DenseNet121", "EfficientNetB2", "EfficientNetV2B2", "EfficientNetB3",
+    "EfficientNetV2B3", "DenseNet169", "EfficientNetB4", "DenseNet201", "EfficientNetV2S",
+    "InceptionV3", "ResNet50", "ConvNeXtTiny", "EfficientNetB5", "VGG16", "VGG19", "ResNet101",
+    "ResNet101V2", "EfficientNetB6", "ConvNeXtSmall", "EfficientNetV2M", "InceptionResNetV2",
+    "ResNet152", "ResNet152V2", "EfficientNetB7", "NASNetLarge", "ConvNeXtBase",
+    "EfficientNetV2L", "ConvNeXtLarge", "ConvNeXtXLarge",
 )  # fmt: skip
 KERAS_SIZES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71, "MobileNet": 64,
                "MobileNetV2": 64, "EfficientNetB0": 64, "ResNet50V2": 64}  # fmt: skip
@@ -123,7 +123,7 @@ def networks() -> list[Network]:
         *(Network(name, "timm", shape, "survey") for name, shape in TIMM.items()),
         *(keras(name, "survey") for name in KERAS_SURVEY),
         *(Network(name, "timm", SMALL, "timm") for name in TIMM_MORE),
-        *(keras(name, "keras") for name in KERAS_MORE),
+        *(keras(name, "keras") for name in KERAS_MORE),  # the smallest first
     ]
 
 
@@ -225,7 +225,7 @@ def _torchvision(name: str) -> Any:
     import torchvision
 
     if name.startswith("lraspp"):
-        model = torchvision.models.segmentation.get_model(
+        model = torchvision.models.get_model(
             name, weights=None, weights_backbone=None, num_classes=5
         )
         return _FirstOutput(model)
@@ -278,6 +278,8 @@ def _keras_model(network: Network) -> Any:
                 layer.gamma.assign(generator.uniform(0.5, 1.5, layer.gamma.shape))
             if layer.center:
                 layer.beta.assign(generator.normal(0, 0.2, layer.beta.shape))
+        elif kind == "Normalization":  # tf2onnx makes graph inputs of tensors, constants of arrays
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
         elif kind == "LayerScale":
             layer.gamma.assign(generator.uniform(0.2, 0.6, layer.gamma.shape))
         elif "Dropout" in kind:

@@ -20,7 +20,7 @@ from onnx2snn.rewrite import rewrite
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.verify import verify
 from onnx2snn_runtime.backends import Backend, open_backend
-from onnx2snn_runtime.data import Dataset, open_data
+from onnx2snn_runtime.data import Dataset, input_batches, open_inputs
 from onnx2snn_runtime.errors import ModelError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
@@ -38,41 +38,41 @@ MAX_BATCH = 64
 
 @dataclass(frozen=True)
 class CalibrationSource:
-    """Where calibration images come from: a data set, or noise when there is none."""
+    """Where calibration images come from: a data set per input, or noise when there is none."""
 
-    dataset: Dataset | None
+    datasets: Mapping[str, Dataset]
     samples: int
     preprocessing: Preprocessing | None
     seed: int = 0
 
     @property
+    def is_noise(self) -> bool:
+        """Whether there are no images."""
+        return not self.datasets
+
+    @property
     def count(self) -> int:
         """Number of images."""
-        return NOISE_IMAGES if self.dataset is None else min(self.samples, self.dataset.count)
+        if self.is_noise:
+            return NOISE_IMAGES
+        return min(self.samples, *(dataset.count for dataset in self.datasets.values()))
 
     def batches(self, model: onnx.ModelProto, size: int) -> Iterator[dict[str, Any]]:
         """Batches of at most ``size`` images by input name."""
-        inputs = image_inputs(model)
-        if self.dataset is None:
+        shapes = image_inputs(model)
+        if self.is_noise:
             generator = np.random.default_rng(self.seed)
             images = {
                 name: generator.standard_normal((NOISE_IMAGES, *shape), dtype=np.float32)
-                for name, shape in inputs.items()
+                for name, shape in shapes.items()
             }
             for start in range(0, NOISE_IMAGES, size):
                 yield {name: array[start : start + size] for name, array in images.items()}
             return
-        if len(inputs) != 1:
-            raise UsageError(
-                f"the model has {len(inputs)} inputs ({', '.join(inputs)}); calibration data can "
-                "feed one",
-                advice="convert without --calibration",
-            )
-        ((name, shape),) = inputs.items()
         done = 0
-        for batch, _ in self.dataset.batches(size, shape, self.preprocessing):
-            yield {name: batch[: self.count - done]}
-            done += len(batch)
+        for batch in input_batches(self.datasets, size, shapes, self.preprocessing):
+            yield {name: images[: self.count - done] for name, images in batch.items()}
+            done += len(next(iter(batch.values())))
             if done >= self.count:
                 return
 
@@ -101,8 +101,8 @@ def convert(
 
     Args:
         model: path of an ONNX file, or the model itself.
-        calibration: images for the thresholds: a path or an array (see ``open_data``); None takes
-            noise and warns.
+        calibration: images for the thresholds: a path or an array (see ``open_data``), for several
+            inputs a mapping or an ``.npz`` by their names; None takes noise and warns.
         calibration_samples: how many of them at most.
         recipe: ``fast``, ``paper``, ``if``, ``refine``, or a ``Recipe``.
         burst: burst limit γ, spikes per neuron and step at most.
@@ -136,10 +136,12 @@ def convert(
         raise UsageError(f"--calibration-samples must be at least 1, got {calibration_samples}")
     engine, _ = open_backend(backend)
     steps = preprocess if isinstance(preprocess, Preprocessing) else Preprocessing.parse(preprocess)
-    dataset = None if calibration is None else open_data(calibration)
-    source = CalibrationSource(dataset, calibration_samples, steps, seed)
-
     ann, digest = read(model)
+    weights = {item.name for item in ann.graph.initializer}
+    inputs = [value.name for value in ann.graph.input if value.name not in weights]
+    datasets = {} if calibration is None else open_inputs(calibration, inputs)
+    source = CalibrationSource(datasets, calibration_samples, steps, seed)
+
     normal, notes = normalise(ann, input_shapes=input_shapes or {}, run=engine.compile)
     network = onnx_ir.to_proto(normal)
     placed = classify(network, strict=strict, allow_analog=allow_analog)
@@ -156,10 +158,11 @@ def convert(
         "layers": [layer.as_dict() for layer in result.layers],
         "preprocessing": steps.to_json() if steps else None,
         "source_sha256": digest,
-        "calibration": {"images": source.count, "noise": dataset is None},
+        "calibration": {"images": source.count, "noise": source.is_noise},
+        "work": result.work.as_dict(),
         "verified": check.passed,
     })  # fmt: skip
-    if dataset is None:
+    if source.is_noise:
         warnings.warn(
             "no calibration images: thresholds come from random noise and are probably poor; "
             "give real images with --calibration",
