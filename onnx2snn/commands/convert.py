@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,6 @@ NOT_VERIFIED = 1
 
 def run(options: argparse.Namespace) -> int:
     """Convert a network and write the file."""
-    from onnx2snn.convert import convert
-
     source = Path(options.model)
     if not source.exists():
         verb = "" if "." in source.name else " (and no such command; see onnx2snn --help)"
@@ -28,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
         check_writable(output, inputs=inputs)
     with progress_bar(quiet=options.quiet) as progress, warnings.catch_warnings(record=True) as met:
         warnings.simplefilter("always", UserWarning)
-        result = convert(
+        result = converted(
             source,
             calibration=options.calibration,
             calibration_samples=options.calibration_samples,
@@ -67,9 +66,25 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def converted(source: Path, **options: Any) -> SpikingModel:
+    """Convert an ONNX file, or a file of a framework through its exporter."""
+    from onnx2snn.convert import convert
+    from onnx2snn.exporters import FILES, export_file
+
+    if source.suffix.lower() not in FILES:
+        return convert(source, **options)
+    with tempfile.TemporaryDirectory() as folder:
+        exported = Path(folder) / "model.onnx"
+        export_file(source, exported)
+        return convert(exported, **options)
+
+
 def default_output(source: Path) -> Path:
-    """``MODEL.snn.onnx`` beside ``MODEL.onnx``."""
-    stem = source.name.removesuffix(".onnx")
+    """``MODEL.snn.onnx`` beside ``MODEL.onnx``; the same for the files of frameworks."""
+    from onnx2snn.exporters import FILES
+
+    known = source.suffix.lower() in (".onnx", *FILES)
+    stem = source.stem if known else source.name
     return source.with_name(f"{stem}.snn.onnx")
 
 
