@@ -159,7 +159,8 @@ def export_all(options: argparse.Namespace, chosen: list[Network]) -> None:
         todo = [
             exporter
             for exporter in network.exporters
-            if options.again or not record_path(options.folder, network, exporter, "export").exists()
+            if options.again
+            or not record_path(options.folder, network, exporter, "export").exists()
         ]
         if not todo:
             continue

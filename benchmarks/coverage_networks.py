@@ -136,6 +136,7 @@ def import_libraries(libraries: set[str]) -> dict[str, str]:
                 import keras  # noqa: F401
                 import tensorflow  # noqa: F401
                 import tf2onnx  # noqa: F401
+
                 continue
             import onnxscript  # noqa: F401
             import torch
@@ -205,7 +206,9 @@ def _torch(network: Network) -> Any:
         "own": lambda: _own(network.name),
     }
     model = builders[network.library]().eval()
-    norms = [m for m in model.modules() if hasattr(m, "running_mean") and m.running_mean is not None]
+    norms = [
+        m for m in model.modules() if hasattr(m, "running_mean") and m.running_mean is not None
+    ]
     with torch.no_grad():
         for norm in norms:
             if norm.weight is not None:

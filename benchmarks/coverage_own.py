@@ -43,7 +43,9 @@ class UNet(nn.Module):
     @staticmethod
     def double(inputs: int, outputs: int) -> nn.Sequential:
         """Two convolutions."""
-        return nn.Sequential(conv_norm(inputs, outputs, nn.ReLU), conv_norm(outputs, outputs, nn.ReLU))
+        return nn.Sequential(
+            conv_norm(inputs, outputs, nn.ReLU), conv_norm(outputs, outputs, nn.ReLU)
+        )
 
     def rise(self, layer: nn.Module, x: Tensor) -> Tensor:
         """Twice the size."""

@@ -1,1 +1,2 @@
-def write(options, chosen, record_path): pass
+def write(options, chosen, record_path):
+    pass

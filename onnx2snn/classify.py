@@ -68,6 +68,8 @@ class _Classifier:
             value.name: value.type.tensor_type.elem_type
             for value in [*graph.value_info, *graph.input, *graph.output]
         }
+        self.read = {name for node in self.nodes for name in node.input}
+        self.read.update(value.name for value in graph.output)
         self.findings: list[Finding] = []
 
     def place(self, *, strict: bool, allow_analog: bool) -> list[Placed]:
@@ -157,30 +159,35 @@ class _Classifier:
 
     def body_role(self, node: NodeProto, moving: tuple[int, ...]) -> Role:
         """Role of a node between neurons."""
-        entry = OPERATORS.get(node.op_type)
-        if entry is None:
-            if node.domain in ("", "ai.onnx"):
-                self.refuse(node, "no known behaviour between spiking layers",
-                            "see `onnx2snn ops` for what can stand there")  # fmt: skip
-            return Role.GRADED
         if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1]:
             self.refuse(node, "MaxPool with Indices", "use a pooling without indices")
             return Role.POOL
-        if any(
-            self.types.get(name, onnx.TensorProto.FLOAT) not in (onnx.TensorProto.FLOAT, 0)
-            for name in node.output
-        ):
+        if any(name in self.read for name in node.output[1:] if name) and node.op_type != "Split":
+            self.refuse(node, "it has several outputs and is not linear",
+                        "use an operator with one output")  # fmt: skip
+        if not all(self.is_float(name) for name in node.output):
             self.refuse(node, "a tensor between spiking layers is not float",
                         "whole numbers and decisions belong in the head or tail")  # fmt: skip
+        entry = OPERATORS.get(node.op_type)
+        if entry is None:
+            return Role.GRADED
         affine = {
             Law.AFFINE: True,
             Law.AFFINE_ONE: len(moving) == 1,
             Law.AFFINE_FIRST: moving == (0,),
+            Law.AFFINE_FLOATS: all(self.is_float(node.input[k]) for k in moving),
         }.get(entry.law, False)
+        affine = affine and not any(
+            a.name == "reduction" and a.s not in (b"none", b"add") for a in node.attribute
+        )
         if affine:
             return Role.LINEAR
         homogeneous = entry.law is Law.MAXIMUM and self.all_move(node, moving)
         return Role.POOL if homogeneous else Role.GRADED
+
+    def is_float(self, name: str) -> bool:
+        """Whether a tensor is float32, or nothing is known about it."""
+        return self.types.get(name, onnx.TensorProto.FLOAT) in (onnx.TensorProto.FLOAT, 0)
 
     def all_move(self, node: NodeProto, moving: tuple[int, ...]) -> bool:
         """Whether a maximum has no constant among its operands (axes are no operands)."""

@@ -113,9 +113,7 @@ def export_keras(model: Any, path: Path) -> None:
             for value in getattr(model, "inputs", None) or ()
         ]  # of a model whose class is the user's own Keras knows it once it was called
         with _constant_normalisations(model):
-            model.export(
-                str(path), format="onnx", verbose=False, input_signature=signature or None
-            )
+            model.export(str(path), format="onnx", verbose=False, input_signature=signature or None)
 
     _first_that_works({"ONNX": export}, "Keras' {} exporter")
 
@@ -184,9 +182,7 @@ def _framework(name: str, packages: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UsageError(
-            f"{name} is not installed", advice=f"pip install {packages}"
-        ) from error
+        raise UsageError(f"{name} is not installed", advice=f"pip install {packages}") from error
 
 
 def _first_that_works(ways: dict[str, Callable[[], None]], title: str) -> None:

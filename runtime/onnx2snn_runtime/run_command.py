@@ -13,8 +13,12 @@ import numpy as np
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``run``."""
     parser.add_argument("model", metavar="MODEL.snn.onnx", help="spiking network")
-    parser.add_argument("input", metavar="INPUT", help=".npz, .npy, picture or folder of pictures; "
-                        "several inputs: .npz with an array under each name")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help=".npz, .npy, picture or folder of pictures; "
+        "several inputs: .npz with an array under each name",
+    )
     parser.add_argument("-T", "--timesteps", type=int, help="timesteps (default: as recommended)")
     add_backend_arguments(parser)
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")

@@ -82,6 +82,7 @@ class StatefulOperator(ABC):
     def __init__(self, signature: Signature, attributes: dict[str, Any] | None = None) -> None:
         self.signature = signature
         self.attributes = attributes or {}
+        self.constant_types: dict[int, int] = {}  # element types of constant inputs, by index
 
     @property
     def activation(self) -> Activation:
@@ -158,7 +159,12 @@ class StatefulOperator(ABC):
         graph = helper.make_graph(
             body.nodes,
             self.function_name,
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs],
+            [
+                helper.make_tensor_value_info(
+                    name, self.constant_types.get(index, TensorProto.FLOAT), None
+                )
+                for index, name in enumerate(inputs)
+            ],
             [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)],
         )
         opsets = [helper.make_opsetid("", opset)]
