@@ -11,8 +11,9 @@ from enum import Enum
 import onnx
 from onnx import NodeProto
 
+from onnx2snn.passes.check_operators import unsupported
 from onnx2snn_runtime.errors import Finding, UnsupportedError
-from onnx2snn_runtime.neurons import ACTIVATIONS, COMPOSITES
+from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.ops import OPERATORS, Law
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -103,8 +104,7 @@ class _Classifier:
                 advice="convert a network with ReLU-like activations, or give --allow-analog",
             )
         if self.findings:
-            count = len(self.findings)
-            raise UnsupportedError(f"{count} operators cannot be converted", self.findings)
+            raise unsupported(self.findings)
         return placed
 
     def weighted(self, node: NodeProto) -> bool:
@@ -141,27 +141,16 @@ class _Classifier:
         return found
 
     def check_anywhere(self, node: NodeProto) -> None:
-        """What no zone can hold."""
-        if node.domain not in ("", "ai.onnx", COMPOSITES):
-            self.refuse(node, f"unknown operator domain {node.domain!r}",
-                        "express it in standard operators or as an ONNX function")  # fmt: skip
-        elif any(attribute.HasField("g") for attribute in node.attribute):
+        """What folding should have removed; the rest is refused before anything is run."""
+        if any(attribute.HasField("g") for attribute in node.attribute):
             self.refuse(node, "control flow that does not fold to a constant",
                         "export the model without data-dependent control flow")  # fmt: skip
-        elif node.op_type.startswith("Sequence") or node.op_type in ("LSTM", "GRU", "RNN"):
-            self.refuse(node, "recurrent and sequence operators are not supported",
-                        "convert the convolutional part only")  # fmt: skip
-        elif node.op_type == "BatchNormalization" and any(
-            a.name == "training_mode" and a.i for a in node.attribute
-        ):
-            self.refuse(node, "BatchNormalization in training mode",
-                        "export after model.eval()")  # fmt: skip
+        elif "Sequence" in node.op_type and node.op_type != "ReverseSequence":
+            self.refuse(node, "a sequence of tensors",
+                        "export with tensors: torch.stack or torch.cat")  # fmt: skip
 
     def body_role(self, node: NodeProto, moving: tuple[int, ...]) -> Role:
         """Role of a node between neurons."""
-        if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1]:
-            self.refuse(node, "MaxPool with Indices", "use a pooling without indices")
-            return Role.POOL
         if any(name in self.read for name in node.output[1:] if name) and node.op_type != "Split":
             self.refuse(node, "it has several outputs and is not linear",
                         "use an operator with one output")  # fmt: skip

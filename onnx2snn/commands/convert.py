@@ -9,13 +9,31 @@ from typing import Any
 
 from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn.spiking_model import SpikingModel
-from onnx2snn_runtime.errors import ModelError, UsageError
+from onnx2snn_runtime.cli import printable
+from onnx2snn_runtime.errors import ModelError, UnsupportedError, UsageError
 from onnx2snn_runtime.files import check_writable
 
 NOT_VERIFIED = 1
 
 
 def run(options: argparse.Namespace) -> int:
+    """Convert a network and write the file; what cannot be converted is listed in a table."""
+    try:
+        return convert_and_write(options)
+    except UnsupportedError as error:
+        if options.debug or not error.findings:
+            raise
+        rows = [
+            [printable(finding.node or finding.tensor), printable(finding.op),
+             printable(finding.why), printable(finding.advice or error.advice)]
+            for finding in error.findings
+        ]  # fmt: skip
+        header = ["node", "operator", "reason", "what to do"]
+        print_table(f"error: {printable(error.message)}", header, rows, error=True)
+        return error.exit_code
+
+
+def convert_and_write(options: argparse.Namespace) -> int:
     """Convert a network and write the file."""
     source = Path(options.model)
     if not source.exists():
