@@ -33,7 +33,6 @@ class Case:
     preprocess: str
     limit: int | None = None
     timesteps: tuple[int, ...] = LONG
-    batch_size: int = 32
     embedded: bool = False
 
 
@@ -48,6 +47,16 @@ def cifar(name: str, preprocess: str) -> list[Case]:
     ]  # fmt: skip
 
 
+def twins(name: str, legacy: str, dynamo: str, *rest: str) -> list[Case]:
+    """Two exports of one network on the same 200 images: their figures must match."""
+    return [
+        Case(f"twins: {name} {kind}, 200 images", f"models/{model}.onnx", *rest, limit=200,
+             timesteps=SHORT)
+        for kind, model in (("legacy", legacy), ("dynamo", dynamo))
+    ]  # fmt: skip
+
+
+CIFAR_DATA = ("data/cifar10_calib.npz", "data/cifar10_test.npz")
 SQUEEZENET = ("models/imagenet_squeezenet1_1_legacy.onnx", "data/imagenet_sample_calib.npz",
               "data/imagenet_sample_test.npz", "imagenet")  # fmt: skip
 CASES = [
@@ -59,8 +68,19 @@ CASES = [
     *cifar("vgg_bn", CIFAR_OWN),
     Case("keras_fashion_cnn, 2,000 Fashion-MNIST", "models/keras_fashion_cnn.onnx",
          "data/fashion_calib.npz", "data/fashion_test.npz", "unit", limit=2000),
-    Case("squeezenet, 200 photos", *SQUEEZENET, limit=200, batch_size=2),
-    Case("squeezenet, 800 photos", *SQUEEZENET, timesteps=SHORT, batch_size=4),
+    Case("squeezenet, 200 photos", *SQUEEZENET, limit=200),
+    Case("squeezenet, 800 photos", *SQUEEZENET, timesteps=SHORT),
+    *(
+        case
+        for depth in (20, 32, 56)
+        for case in twins(f"resnet{depth}", f"cifar10_resnet{depth}_legacy",
+                          f"cifar10_resnet{depth}_dynamo", *CIFAR_DATA, "imagenet")
+    ),
+    *twins("vgg_bn", "cifar10_vgg_bn_legacy", "cifar10_vgg_bn_dynamo", *CIFAR_DATA, CIFAR_OWN),
+    *twins("squeezenet", "imagenet_squeezenet1_1_legacy", "imagenet_squeezenet1_1_dynamo",
+           *SQUEEZENET[1:]),
+    *twins("keras_fashion_cnn", "keras_fashion_cnn", "keras_fashion_cnn_tf2onnx",
+           "data/fashion_calib.npz", "data/fashion_test.npz", "unit"),
 ]  # fmt: skip
 
 
@@ -88,7 +108,6 @@ def measure(case: Case, shared: Path, recipe: str, samples: int) -> dict[str, ob
             timesteps=case.timesteps,
             against=path(case.model),
             limit=case.limit,
-            batch_size=case.batch_size,
         )
     return {"case": case.name, "recipe": recipe, "conversion_s": round(converted, 2), **result}
 

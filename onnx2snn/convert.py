@@ -2,8 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import onnx_ir
 
 from onnx2snn import __version__
 from onnx2snn.calibrate import LayerCalibration, collect, set_threshold
+from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.classify import Placed, Role, classify
 from onnx2snn.passes import normalise
 from onnx2snn.recipes import Recipe, find_recipe
@@ -20,7 +20,7 @@ from onnx2snn.rewrite import rewrite
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.verify import verify
 from onnx2snn_runtime.backends import Backend, open_backend
-from onnx2snn_runtime.data import Dataset, input_batches, open_inputs
+from onnx2snn_runtime.data import open_inputs
 from onnx2snn_runtime.errors import ModelError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
@@ -31,50 +31,8 @@ Progress = Callable[[str, int, int], None]
 """Told the stage, how many images are done, and how many there are."""
 
 CALIBRATION_SAMPLES = 512
-NOISE_IMAGES = 64
 BATCH_BYTES = 256 * 2**20
 MAX_BATCH = 64
-
-
-@dataclass(frozen=True)
-class CalibrationSource:
-    """Where calibration images come from: a data set per input, or noise when there is none."""
-
-    datasets: Mapping[str, Dataset]
-    samples: int
-    preprocessing: Preprocessing | None
-    seed: int = 0
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether there are no images."""
-        return not self.datasets
-
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        if self.is_noise:
-            return NOISE_IMAGES
-        return min(self.samples, *(dataset.count for dataset in self.datasets.values()))
-
-    def batches(self, model: onnx.ModelProto, size: int) -> Iterator[dict[str, Any]]:
-        """Batches of at most ``size`` images by input name."""
-        shapes = image_inputs(model)
-        if self.is_noise:
-            generator = np.random.default_rng(self.seed)
-            images = {
-                name: generator.standard_normal((NOISE_IMAGES, *shape), dtype=np.float32)
-                for name, shape in shapes.items()
-            }
-            for start in range(0, NOISE_IMAGES, size):
-                yield {name: array[start : start + size] for name, array in images.items()}
-            return
-        done = 0
-        for batch in input_batches(self.datasets, size, shapes, self.preprocessing):
-            yield {name: images[: self.count - done] for name, images in batch.items()}
-            done += len(next(iter(batch.values())))
-            if done >= self.count:
-                return
 
 
 def convert(
@@ -226,11 +184,3 @@ def batch_size(network: onnx.ModelProto) -> int:
         for value in network.graph.value_info
     )
     return max(1, min(MAX_BATCH, BATCH_BYTES // max(1, 4 * values)))
-
-
-def image_inputs(network: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Name and shape without batch of every input that is an image."""
-    return {
-        value.name: tuple(int(size) for size in tensor_shape(value)[1:])
-        for value in network.graph.input
-    }

@@ -4,6 +4,7 @@ Each spike costs one accumulate per weight it meets, each MAC of the ANN one mul
 Figures per operation: 45 nm, Horowitz, ISSCC 2014. Only arithmetic is counted, no memory traffic.
 """
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ MICROJOULE = 1e-6  # microjoules in a picojoule
 
 
 class EnergyMeter:
-    """Counts spikes and synaptic operations per step while a network runs.
+    """Turns what a network sends into synaptic operations and energy.
 
     Args:
         spiking: the spiking network.
@@ -51,10 +52,7 @@ class EnergyMeter:
             for unit in plan.stateful
             if unit.operator.spiking
         )
-        self.spikes: dict[int, float] = {}
-        self.synops: dict[int, float] = {}
-        self.graded_macs: dict[int, float] = {}
-        self.images = 0
+        self.total = Traffic(self)
 
     @property
     def macs(self) -> int:
@@ -77,32 +75,19 @@ class EnergyMeter:
                 shared[unit.name] = np.asarray(source.threshold)
         return shared
 
-    def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
-        """Add what one stateful operator sent in one chunk."""
-        if unit.operator.family == "Readout":
-            return
-        fan_out = self.fan_out[unit.name]
-        for offset, output in enumerate(outputs):
-            step = first_step + offset
-            if counts is not None:
-                sent = np.abs(counts[offset])
-                self.spikes[step] = self.spikes.get(step, 0.0) + float(sent.sum(dtype=np.float64))
-            elif unit.name in self.threshold_of:
-                sent = np.rint(np.abs(output / self.threshold_of[unit.name]))
-            else:
-                active = (output != 0).reshape(len(output), -1)
-                macs = float((active @ fan_out).sum())
-                self.graded_macs[step] = self.graded_macs.get(step, 0.0) + macs
-                continue
-            operations = float((sent.reshape(len(sent), -1) @ fan_out).sum())
-            self.synops[step] = self.synops.get(step, 0.0) + operations
+    def observer(self) -> "Traffic":
+        """Counts what is sent while some images run; ``add`` takes it in."""
+        return Traffic(self)
 
-    def up_to(self, step: int) -> dict[str, float]:
-        """Totals per image over the first ``step`` steps, as keys of ``eval --json``."""
-        images = max(1, self.images)
+    def add(self, traffic: "Traffic") -> None:
+        """Take in what was sent while some images ran."""
+        self.total.add(traffic)
+
+    def up_to(self, step: int, images: int) -> dict[str, float]:
+        """Means over the images of the first ``step`` steps, as keys of ``eval --json``."""
         spikes, synops, graded = (
             sum(value for t, value in table.items() if t <= step) / images
-            for table in (self.spikes, self.synops, self.graded_macs)
+            for table in (self.total.spikes, self.total.synops, self.total.graded_macs)
         )
         macs = self.head_macs + self.tail_macs + graded
         return {
@@ -113,6 +98,54 @@ class EnergyMeter:
             * MICROJOULE,
             "neuron_uj": self.neurons * step * PICOJOULE_AC * MICROJOULE,
         }
+
+
+class Traffic:
+    """What is sent, step by step, summed over images.
+
+    All sums are of whole numbers below 2^53: they do not depend on the order of adding.
+
+    Attributes:
+        spikes: step to number of spikes, sent or taken back.
+        synops: step to synaptic operations.
+        graded_macs: step to multiply-accumulates that graded values meet.
+    """
+
+    def __init__(self, meter: EnergyMeter) -> None:
+        self.meter = meter
+        self.spikes: defaultdict[int, float] = defaultdict(float)
+        self.synops: defaultdict[int, float] = defaultdict(float)
+        self.graded_macs: defaultdict[int, float] = defaultdict(float)
+
+    def add(self, other: "Traffic") -> None:
+        """Add what another one has counted."""
+        for mine, theirs in (
+            (self.spikes, other.spikes),
+            (self.synops, other.synops),
+            (self.graded_macs, other.graded_macs),
+        ):
+            for step, value in theirs.items():
+                mine[step] += value
+
+    def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
+        """Add what one stateful operator sent in one chunk."""
+        if unit.operator.family == "Readout":
+            return
+        fan_out = self.meter.fan_out[unit.name]
+        for offset, output in enumerate(outputs):
+            step = first_step + offset
+            if counts is not None:
+                sent = np.abs(counts[offset])
+                self.spikes[step] += float(sent.sum(dtype=np.float64))
+            elif unit.name in self.meter.threshold_of:
+                sent = np.rint(np.abs(output / self.meter.threshold_of[unit.name]))
+            else:
+                active = (output != 0).reshape(len(output), -1)
+                macs = float((active @ fan_out).sum())
+                self.graded_macs[step] += macs
+                continue
+            operations = float((sent.reshape(len(sent), -1) @ fan_out).sum())
+            self.synops[step] += operations
 
 
 def ann_energy(macs: float) -> float:

@@ -18,6 +18,7 @@ from onnx2snn_runtime.errors import DataError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.network import Network, check_timesteps, load
 from onnx2snn_runtime.preprocessing import Preprocessing
+from onnx2snn_runtime.run_command import READ_IMAGES
 
 DEFAULT_TIMESTEPS = (1, 2, 4, 8)
 Array = Any
@@ -63,7 +64,7 @@ def evaluate(
     timesteps: Sequence[int] = DEFAULT_TIMESTEPS,
     against: str | Path | onnx.ModelProto | None = None,
     limit: int | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     backend: str = "auto",
     threads: int | None = None,
     preprocessing: Preprocessing | None = None,
@@ -77,7 +78,7 @@ def evaluate(
         timesteps: steps after which the answer is measured.
         against: the ANN to compare with; default: the ANN that the SNN file stands for.
         limit: use only the first images.
-        batch_size: images at once.
+        batch_size: images at once at most; default: what runs fastest.
         backend: where to run.
         threads: CPU threads.
         preprocessing: overrides what is stored in the file.
@@ -100,7 +101,7 @@ def evaluate(
     dataset = open_data(data)
     count = dataset.count if limit is None else min(limit, dataset.count)
     return _Evaluation(network, against, steps).run(
-        dataset, count, batch_size, preprocessing or network.preprocessing, progress
+        dataset, count, batch_size or READ_IMAGES, preprocessing or network.preprocessing, progress
     )
 
 
@@ -185,8 +186,9 @@ class _Evaluation:
             self.norms[name] = self.norms.get(name, 0.0) + float(
                 (np.asarray(value, np.float64) ** 2).sum()
             )
-        self.meter.images += len(images)
-        answers = self.network.observe(feeds, self.steps, self.meter)
+        answers, traffic = self.network.observe(feeds, self.steps, self.meter.observer)
+        for part in traffic:
+            self.meter.add(part)
         for t, outputs in answers.items():
             self.scores[t].add(outputs, expected, labels, self.classes)
         self.ann_score.add(expected, expected, labels, self.classes)
@@ -214,7 +216,7 @@ class _Evaluation:
                 "lost": score.lost if self.labelled else None,
                 "gained": score.gained if self.labelled else None,
                 "output_error": float(error),
-                **self.meter.up_to(t),
+                **self.meter.up_to(t, samples),
             })  # fmt: skip
         return {
             "samples": samples,

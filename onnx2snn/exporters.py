@@ -62,7 +62,7 @@ def from_keras(model: Any, **options: Any) -> SpikingModel:
 
 
 def _through_file(export: Callable[[Path], None], options: dict[str, Any]) -> SpikingModel:
-    from onnx2snn.convert import convert
+    from onnx2snn import convert
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

@@ -2,21 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 
 from onnx2snn.calibrate import with_outputs
+from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import multiplications
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends.base import Backend
 from onnx2snn_runtime.engine import Engine
 from onnx2snn_runtime.plan import Stateful, make_plan
-
-if TYPE_CHECKING:
-    from onnx2snn.convert import CalibrationSource
 
 TIMESTEPS = {"rate": 64, "refine": 16}
 TOLERANCE = 0.25  # relative to the deviation of the layer over the images
@@ -81,7 +79,7 @@ def verify(
     spiking: onnx.ModelProto,
     placed: list[Placed],
     recipe: Recipe,
-    source: "CalibrationSource",
+    source: CalibrationSource,
     backend: Backend,
     progress: Callable[[str, int, int], None],
 ) -> Check:

@@ -86,7 +86,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
 
 def converted(source: Path, **options: Any) -> SpikingModel:
     """Convert an ONNX file, or a file of a framework through its exporter."""
-    from onnx2snn.convert import convert
+    from onnx2snn import convert
     from onnx2snn.exporters import FILES, export_file
 
     if source.suffix.lower() not in FILES:

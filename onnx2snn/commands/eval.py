@@ -5,21 +5,19 @@ import json
 from typing import Any
 
 from onnx2snn.console import print_out, print_table, progress_bar, say
-from onnx2snn_runtime.engine import DEFAULT_MEMORY
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.network import load
 from onnx2snn_runtime.preprocessing import Preprocessing
+from onnx2snn_runtime.run_command import memory_budget
 
 BELOW_LIMIT = 1
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure a network and print the table."""
-    from onnx2snn.evaluate import evaluate
+    from onnx2snn import evaluate
 
-    memory = DEFAULT_MEMORY if options.memory is None else options.memory * 2**20
-    if memory < 1 or options.batch_size < 1:
-        raise UsageError("--memory and --batch-size must be at least 1")
+    memory = memory_budget(options)
     steps = parse_timesteps(options.timesteps)
     network = load(options.model, options.backend, options.threads, memory=memory)
     with progress_bar(quiet=options.quiet) as progress:

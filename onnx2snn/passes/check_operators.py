@@ -69,7 +69,7 @@ def problem(node: ir.Node, opset: int, moving: set[ir.Value]) -> tuple[str, str]
         return "a recurrent operator", "convert the convolutional part only"
     if op.startswith("Optional"):
         return "an optional value", "export without optional inputs and outputs"
-    if ("Sequence" in op and op not in FOLDABLE and op != "ReverseSequence"):
+    if "Sequence" in op and op not in FOLDABLE and op != "ReverseSequence":
         return "a sequence of tensors", "export with tensors: torch.stack or torch.cat"
     if op == "MaxPool" and len(node.outputs) > 1 and _is_read(node.outputs[1]):
         return "MaxPool with Indices", "use a pooling without indices"

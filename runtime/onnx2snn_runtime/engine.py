@@ -4,14 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import onnx
 
 from onnx2snn_runtime.backends import Backend, Runner
 from onnx2snn_runtime.neurons import Chunk
 from onnx2snn_runtime.plan import Plan, Segment, Stateful
 
 Array = Any
-FLOAT_BYTES = 4
-DEFAULT_MEMORY = 64 * 2**20
+DEFAULT_MEMORY = 2**30
+CACHED_BYTES = 4 * 2**20  # of the widest tensor in a chunk: larger chunks leave the CPU's cache
+FEWEST_ROWS = 4  # below this a convolution runs worse than it gains by the cache
+MAX_IMAGES = 32
+STEPS_TOGETHER = 8  # a batch is made small enough that this many steps run as one chunk
 
 
 class Observer(Protocol):
@@ -27,21 +31,25 @@ class Engine:
     Args:
         plan: the parts of the network.
         backend: where they run.
-        memory: bytes that the activations of one chunk may take.
+        memory: bytes that states and activations may take; batches and chunks follow from it.
     """
 
     def __init__(self, plan: Plan, backend: Backend, memory: int = DEFAULT_MEMORY) -> None:
         self.plan = plan
         self.backend = backend
         self.memory = memory
-        self.head = backend.compile(plan.head.model) if plan.head else None
-        self.tail = backend.compile(plan.tail.model) if plan.tail else None
+        self.head = self.compile(plan.head.model) if plan.head else None
+        self.tail = self.compile(plan.tail.model) if plan.tail else None
         self.runners: list[Runner] = [
-            backend.compile(
+            self.compile(
                 unit.model if isinstance(unit, Segment) else unit.operator.base_model(plan.opset)
             )
             for unit in plan.units
         ]
+
+    def compile(self, model: onnx.ModelProto) -> Runner:
+        """One thread a run: several batches at once scale better than one split into small bits."""
+        return self.backend.compile(model, threads=1)
 
     def run(
         self,
@@ -159,15 +167,23 @@ class Engine:
             for name, shape in zip(unit.states, unit.state_shapes, strict=True)
         }
 
+    def images_at_once(self, timesteps: int) -> int:
+        """How many images at once run fastest within the memory budget; at least one."""
+        together = max(1, self.rows // min(timesteps, STEPS_TOGETHER))
+        size = self.plan.footprint
+        fitting = self.memory // max(1, size.state_bytes + size.row_bytes)
+        return max(1, min(MAX_IMAGES, together, fitting))
+
     def chunk_steps(self, images: int) -> int:
-        """How many steps at once fit the memory budget; at least one."""
-        sizes = [
-            int(np.prod([size for size in shape if isinstance(size, int)]))
-            for unit in self.plan.stateful
-            for shape in unit.state_shapes
-        ]
-        step_bytes = 4 * FLOAT_BYTES * images * max(sizes, default=1)
-        return max(1, self.memory // max(1, step_bytes))
+        """How many steps at once fit cache and memory budget; at least one."""
+        size = self.plan.footprint
+        left = self.memory - images * size.state_bytes
+        return max(1, min(self.rows, left // max(1, size.row_bytes)) // images)
+
+    @property
+    def rows(self) -> int:
+        """Images times steps of a chunk whose widest tensor stays in the cache."""
+        return max(FEWEST_ROWS, CACHED_BYTES // max(1, self.plan.footprint.widest_bytes))
 
 
 def over_time(array: Array, length: int) -> Array:

@@ -1,9 +1,11 @@
 """The public face of the runtime: load a spiking network and run it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -17,7 +19,7 @@ from onnx2snn_runtime.plan import Plan, Shape, Stateful, make_plan
 from onnx2snn_runtime.preprocessing import Preprocessing
 
 Array = Any
-DEFAULT_BATCH = 32
+Watching = TypeVar("Watching", bound=Observer)
 MAX_TIMESTEPS = 1_000_000
 
 
@@ -64,7 +66,7 @@ class Network:
         model: the file's content, one step of the network.
         backend: ``auto``, ``numpy``, ``onnxruntime`` or ``cupy``.
         threads: CPU threads, None for the library's default.
-        memory: bytes that one chunk of timesteps may take.
+        memory: bytes that states and activations may take.
 
     Example:
         >>> import onnx2snn_runtime
@@ -107,7 +109,7 @@ class Network:
         images: Array | Mapping[str, Array],
         timesteps: int | Sequence[int] | None = None,
         *,
-        batch_size: int = DEFAULT_BATCH,
+        batch_size: int | None = None,
         record: bool = False,
     ) -> Result:
         """Run the network.
@@ -117,7 +119,7 @@ class Network:
                 as a mapping by input name.
             timesteps: number of steps, or the steps after which answers are wanted; default: what
                 the converter recommends.
-            batch_size: images at once.
+            batch_size: images at once; default: what runs fastest within the memory budget.
             record: also count the spikes of every neuron.
 
         Raises:
@@ -128,21 +130,13 @@ class Network:
         steps = check_timesteps(
             self.recommended_timesteps if timesteps is None else timesteps, feeds, sequence
         )
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch-size must be at least 1, got {batch_size}")
-        count = next(iter(feeds.values())).shape[1 if sequence else 0]
-        parts: dict[int, list[dict[str, Array]]] = {t: [] for t in steps}
-        spikes: list[dict[str, Array]] = []
-        for start in range(0, count, batch_size):
-            window = slice(start, start + batch_size)
-            batch = {k: v[:, window] if sequence else v[window] for k, v in feeds.items()}
-            recorder = SpikeRecorder() if record else None
-            for t, answer in self.engine.run(batch, steps, sequence=sequence, observer=recorder):
-                parts[t].append(answer)
-            if recorder is not None:
-                spikes.append(recorder.spikes)
-        by_step = {t: _join(answers) for t, answers in parts.items()}
-        return Result(by_step[steps[-1]], by_step, steps[-1], _join(spikes) if spikes else {})
+        batches = self.split(feeds, steps[-1], sequence, batch_size)
+        recorders = [SpikeRecorder() if record else None for _ in batches]
+        by_step = self.run_batches(batches, steps, recorders, sequence)
+        spikes = _join([recorder.spikes for recorder in recorders if recorder])
+        return Result(by_step[steps[-1]], by_step, steps[-1], spikes)
 
     def stream(
         self, images: Array | Mapping[str, Array], timesteps: int | None = None
@@ -160,10 +154,59 @@ class Network:
             yield answer
 
     def observe(
-        self, feeds: Mapping[str, Array], steps: Sequence[int], observer: Observer
+        self,
+        feeds: Mapping[str, Array],
+        steps: Sequence[int],
+        make_observer: Callable[[], Watching],
+    ) -> tuple[dict[int, dict[str, Array]], list[Watching]]:
+        """Run images and watch what every stateful operator sends.
+
+        Args:
+            feeds: checked images by input name.
+            steps: rising list of the steps after which answers are wanted.
+            make_observer: makes one observer for each part of the images; parts run at the same
+                time.
+
+        Returns:
+            Answers by step, and the observers in the order of the images.
+        """
+        batches = self.split(feeds, steps[-1])
+        observers = [make_observer() for _ in batches]
+        return self.run_batches(batches, steps, observers), observers
+
+    def split(
+        self,
+        feeds: Mapping[str, Array],
+        timesteps: int,
+        sequence: bool = False,
+        batch_size: int | None = None,
+    ) -> list[dict[str, Array]]:
+        """The images in batches: of this size, or of the size that runs fastest."""
+        count = next(iter(feeds.values())).shape[1 if sequence else 0]
+        if batch_size is None:
+            share = math.ceil(count / self.backend.batches_at_once)
+            batch_size = min(share, self.engine.images_at_once(timesteps))
+        windows = [slice(start, start + batch_size) for start in range(0, count, batch_size)]
+        return [
+            {k: v[:, window] if sequence else v[window] for k, v in feeds.items()}
+            for window in windows
+        ]
+
+    def run_batches(
+        self,
+        batches: Sequence[dict[str, Array]],
+        steps: Sequence[int],
+        observers: Sequence[Observer | None],
+        sequence: bool = False,
     ) -> dict[int, dict[str, Array]]:
-        """Run one batch and show ``observer`` what every stateful operator sends."""
-        return dict(self.engine.run(feeds, steps, observer=observer))
+        """Answers of all batches by step, as many batches at once as the backend likes."""
+
+        def run(batch: dict[str, Array], observer: Observer | None) -> dict[int, dict[str, Array]]:
+            return dict(self.engine.run(batch, steps, sequence=sequence, observer=observer))
+
+        with ThreadPoolExecutor(self.backend.batches_at_once) as pool:
+            parts = list(pool.map(run, batches, observers))
+        return {t: _join([part[t] for part in parts]) for t in steps}
 
     def check_feeds(self, images: Array | Mapping[str, Array]) -> tuple[dict[str, Array], bool]:
         """The images by input name as float32, and whether they are a sequence [T,N,*].
@@ -247,7 +290,7 @@ def load(
         path: the file.
         backend: ``auto``, ``numpy``, ``onnxruntime`` or ``cupy``.
         threads: CPU threads, None for the library's default.
-        memory: bytes that the activations of one chunk of timesteps may take.
+        memory: bytes that states and activations may take.
 
     Raises:
         ModelError: the file cannot be read or is not a spiking network.
@@ -257,4 +300,5 @@ def load(
 
 
 def _join(parts: Sequence[dict[str, Array]]) -> dict[str, Array]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    names = parts[0] if parts else {}
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}

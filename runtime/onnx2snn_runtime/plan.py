@@ -5,8 +5,10 @@ head, constant for a constant image. Stateless nodes of one level form one segme
 all timesteps of a chunk as one batch. The tail is what no stateful operator can be reached from.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT
 from onnx2snn_runtime.neurons import StatefulOperator, parse_node
 
 Shape = tuple[int | str, ...]
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,21 @@ class Stateful:
 
 
 @dataclass(frozen=True)
+class Footprint:
+    """Bytes that a network takes while it runs.
+
+    Attributes:
+        state_bytes: all states of one image.
+        row_bytes: all tensors that are alive together, for one image and one step.
+        widest_bytes: the largest single tensor, for one image and one step.
+    """
+
+    state_bytes: int
+    row_bytes: int
+    widest_bytes: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """How one spiking network is run.
 
@@ -92,6 +110,24 @@ class Plan:
     def stateful(self) -> list[Stateful]:
         """The stateful operators in order."""
         return [unit for unit in self.units if isinstance(unit, Stateful)]
+
+    @cached_property
+    def footprint(self) -> Footprint:
+        """Memory of one image, from the shapes of states and tensors."""
+        states = sum(_bytes(shape) for unit in self.stateful for shape in unit.state_shapes)
+        alive: dict[str, int] = {}
+        peak = widest = 0
+        for index, unit in enumerate(self.units):
+            made = unit.outputs if isinstance(unit, Segment) else (unit.output,)
+            for name in (*unit.inputs, *made):
+                alive[name] = _bytes(self.shapes.get(name, ()))
+            counts = 0 if isinstance(unit, Segment) else alive[unit.output]
+            peak = max(peak, sum(alive.values()) + counts)
+            widest = max(widest, *(alive[name] for name in made))
+            alive = {
+                name: size for name, size in alive.items() if self.last_use.get(name, -1) > index
+            }
+        return Footprint(states, peak, widest)
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -287,6 +323,11 @@ def tensor_shape(value: onnx.ValueInfoProto) -> Shape:
         dimension.dim_value if dimension.HasField("dim_value") else dimension.dim_param or "?"
         for dimension in value.type.tensor_type.shape.dim
     )
+
+
+def _bytes(shape: Shape) -> int:
+    """Bytes of a float32 tensor without its batch axis."""
+    return FLOAT_BYTES * math.prod(size for size in shape if isinstance(size, int))
 
 
 def last_uses(plan: Plan) -> dict[str, int]:

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+MEBIBYTE = 2**20
+READ_IMAGES = 32  # images read from disk at once
+
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``run``."""
@@ -29,23 +32,37 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that say where and how a network runs."""
     parser.add_argument("--backend", default="auto", help="auto, numpy, onnxruntime or cupy")
-    parser.add_argument("--batch-size", type=int, default=32, help="images at once (default 32)")
+    parser.add_argument("--batch-size", type=int, help="images at once (default: the fastest)")
     parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--memory", type=int, metavar="MIB", help="memory for one chunk, in MiB")
+    parser.add_argument(
+        "--memory", type=int, metavar="MIB", help="memory for states and activations"
+    )
+
+
+def memory_budget(options: argparse.Namespace) -> int:
+    """Bytes of ``--memory``, and a check of ``--batch-size``.
+
+    Raises:
+        UsageError: one of them is below 1.
+    """
+    from onnx2snn_runtime.engine import DEFAULT_MEMORY
+    from onnx2snn_runtime.errors import UsageError
+
+    memory = DEFAULT_MEMORY if options.memory is None else options.memory * MEBIBYTE
+    if memory < 1 or (options.batch_size is not None and options.batch_size < 1):
+        raise UsageError("--memory and --batch-size must be at least 1")
+    return memory
 
 
 def run_command(options: argparse.Namespace) -> int:
     """Run a network on data and print or write the answers."""
     from onnx2snn_runtime.data import input_batches, open_inputs
-    from onnx2snn_runtime.engine import DEFAULT_MEMORY
     from onnx2snn_runtime.errors import DataError, UsageError
     from onnx2snn_runtime.files import check_writable, write_bytes_atomic
     from onnx2snn_runtime.network import load
     from onnx2snn_runtime.preprocessing import Preprocessing
 
-    memory = DEFAULT_MEMORY if options.memory is None else options.memory * 2**20
-    if memory < 1 or options.batch_size < 1:
-        raise UsageError("--memory and --batch-size must be at least 1")
+    memory = memory_budget(options)
     if options.timesteps is not None and options.timesteps < 1:
         raise UsageError(f"--timesteps must be at least 1, got {options.timesteps}")
     if options.output:
@@ -59,7 +76,9 @@ def run_command(options: argparse.Namespace) -> int:
     }
     parts = [
         network.run(images, options.timesteps, batch_size=options.batch_size)
-        for images in input_batches(datasets, options.batch_size, shapes, preprocessing)
+        for images in input_batches(
+            datasets, options.batch_size or READ_IMAGES, shapes, preprocessing
+        )
     ]
     if not parts:
         raise DataError(f"{options.input} holds no image")

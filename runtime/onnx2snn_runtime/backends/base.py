@@ -22,14 +22,24 @@ class Backend(ABC):
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads
 
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches of images may run at the same time, on threads of their own."""
+        return 1
+
     @classmethod
     @abstractmethod
     def unavailable(cls) -> str:
         """Why this backend cannot run here, with what to do; empty if it can."""
 
     @abstractmethod
-    def compile(self, model: onnx.ModelProto) -> Runner:
-        """Prepare a stateless model for repeated runs."""
+    def compile(self, model: onnx.ModelProto, *, threads: int | None = None) -> Runner:
+        """Prepare a stateless model for repeated runs.
+
+        Args:
+            model: batch first; the results must not depend on how images are batched.
+            threads: CPU threads of one run; default: as many as the backend may use.
+        """
 
     def scan(self, operator: StatefulOperator, chunk: Chunk) -> Array:
         """All steps of a chunk of one stateful operator; returns y [C,N,*]."""

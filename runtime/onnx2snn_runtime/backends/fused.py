@@ -1,55 +1,81 @@
 """The spiking laws as one pass over memory, compiled by numba; bit-equal to the NumPy laws.
 
-Handles the piecewise linear activations, f(x) = clip(x ≥ 0 ? x : slope·x, low, high). Work
-is cut into blocks of neurons that stay in the cache over all steps of a chunk.
+Piecewise linear activations, f(x) = clip(x ≥ 0 ? x : slope·x, low, high), are computed in the same
+pass; any other activation is evaluated first. Work is cut into blocks of neurons that stay in the
+cache over all steps of a chunk. The inner loops run over one-dimensional slices: only in that form
+does the compiler turn them into vector instructions (20 times faster, measured).
 """
 
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
+from onnx2snn_runtime.neurons.burst import BurstIF
+from onnx2snn_runtime.neurons.refine import Refine
 
 Floats = NDArray[np.float32]
 BLOCK = 1024
-HANDLED = ("Relu", "LeakyRelu", "PRelu", "Clip")
+PIECEWISE_LINEAR = ("Relu", "LeakyRelu", "PRelu", "Clip")
+RECTIFIER, BOUNDED, EVALUATED = 0, 1, 2  # how a burst neuron gets F_t from its input
+SMALLEST_EXPONENT, LARGEST_EXPONENT = -126, 127  # of a normal float32
+EXPONENT_BIAS, MANTISSA_BITS = 127, 23
+ZERO, HALF, MINUS_ONE = np.float32(0), np.float32(0.5), np.float32(-1)
+
+_compiled = njit(cache=True, error_model="numpy", nogil=True)  # batches run on several threads
 
 
 def handles(operator: StatefulOperator) -> bool:
     """Whether there is a fused kernel for this operator."""
-    return operator.family in ("BurstIF", "Refine") and operator.signature.op in HANDLED
+    if isinstance(operator, Refine):
+        lowest, highest, growth = (
+            operator.attributes[name] for name in ("lowest", "highest", "growth")
+        )
+        whole = all(float(value).is_integer() for value in (lowest, highest, growth))
+        return whole and SMALLEST_EXPONENT <= lowest <= highest <= LARGEST_EXPONENT
+    return isinstance(operator, BurstIF)
 
 
 def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
     """All steps of a chunk; the same contract as ``StatefulOperator.scan``."""
-    inputs = chunk.inputs[0]
-    steps, images, features = inputs.shape[0], inputs.shape[1], inputs.shape[2:]
-    static = inputs.strides[0] == 0
-    source = inputs[:1] if static else inputs
+    steps, images, features = _extent(chunk.inputs[0])
+    linear = operator.signature.op in PIECEWISE_LINEAR
+    states = chunk.states if linear or isinstance(operator, Refine) else chunk.states[1:]
+    if linear:
+        inputs = chunk.inputs[0]
+    elif isinstance(operator, BurstIF):
+        inputs = operator.cumulative(np, chunk)
+    else:
+        inputs = chunk.evaluate(chunk.inputs)
+    source = inputs[:1] if inputs.strides[0] == 0 else inputs
     flat = np.ascontiguousarray(source, dtype=np.float32).reshape(len(source), images, -1)
     size = flat.shape[2]
     threshold = _per_neuron(chunk.threshold, features)
     slope, low, high = _activation(operator, chunk, features)
-    states = [np.array(state, dtype=np.float32).reshape(images, size) for state in chunk.states]
+    held = [np.array(state, dtype=np.float32).reshape(images, size) for state in states]
     outputs = np.empty((steps, images, size), dtype=np.float32)
-    counts = np.empty((steps if chunk.record else 0, images, size), dtype=np.float32)
-    attributes = operator.attributes
-    numbers = [np.float32(attributes[name]) for name in operator.parameters]
-    if operator.family == "BurstIF":
-        first = np.float32(chunk.first_step)
-        arguments = (flat, threshold, slope, np.float32(low), np.float32(high), first)
-        bounded = operator.signature.op == "Clip"
-        _burst(*arguments, bounded, *numbers, *states, outputs, counts)
+    counts = np.empty((steps if chunk.record else 1, images, size), dtype=np.float32)
+    numbers = [np.float32(operator.attributes[name]) for name in operator.parameters]
+    if isinstance(operator, BurstIF):
+        kind = EVALUATED if not linear else BOUNDED if operator.needs_step else RECTIFIER
+        sums, spikes = held if linear else (held[0], held[0])
+        _burst(kind, flat, threshold, slope, low, high, np.float32(chunk.first_step), *numbers,
+               sums, spikes, outputs, counts)  # fmt: skip
     else:
-        _refine(flat, threshold, slope, np.float32(low), np.float32(high), *numbers, *states,
+        _refine(flat, threshold, slope, low, high, *numbers, *held,
                 outputs, counts)  # fmt: skip
     shape = (images, *features)
-    chunk.states[:] = [state.reshape(shape) for state in states]
+    chunk.states[len(chunk.states) - len(held) :] = [state.reshape(shape) for state in held]
     if chunk.record:
         chunk.counts = counts.reshape(steps, *shape)
     return outputs.reshape(steps, *shape)
+
+
+def _extent(array: Any) -> tuple[int, int, tuple[int, ...]]:
+    """Steps, images and shape of the neurons of a chunk [C,N,*]."""
+    return array.shape[0], array.shape[1], array.shape[2:]
 
 
 def _per_neuron(values: Any, features: tuple[int, ...]) -> Floats:
@@ -62,87 +88,129 @@ def _per_neuron(values: Any, features: tuple[int, ...]) -> Floats:
 
 def _activation(
     operator: StatefulOperator, chunk: Chunk, features: tuple[int, ...]
-) -> tuple[Floats, float, float]:
-    """Slope of the negative side per neuron, and the bounds."""
-    op = operator.signature.op
-    none = np.zeros((), dtype=np.float32)
+) -> tuple[Floats, np.float32, np.float32]:
+    """Slope of the negative side per neuron, and the bounds; identity where f is evaluated."""
+    op, slope = operator.signature.op, np.float32(1)
+    low, high = np.float32(-np.inf), np.float32(np.inf)
     if op == "Relu":
-        return _per_neuron(none, features), 0.0, np.inf
-    if op == "LeakyRelu":
-        alpha = np.float32(operator.attributes.get("alpha", 0.01))
-        return _per_neuron(alpha, features), -np.inf, np.inf
-    if op == "PRelu":
-        return _per_neuron(chunk.inputs[1], features), -np.inf, np.inf
-    low, high = (np.asarray(value).item() for value in chunk.inputs[1:3])
-    return _per_neuron(none + 1, features), low, high
+        slope, low = np.float32(0), np.float32(0)
+    elif op == "LeakyRelu":
+        slope = np.float32(operator.attributes.get("alpha", 0.01))
+    elif op == "PRelu":
+        slope = chunk.inputs[1]
+    elif op == "Clip":
+        low, high = (np.float32(np.asarray(value).item()) for value in chunk.inputs[1:3])
+    return _per_neuron(slope, features), low, high
 
 
-@njit(cache=True, parallel=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@_compiled  # type: ignore[untyped-decorator]
 def _burst(
-    inputs: Floats, threshold: Floats, slope: Floats, low: Any, high: Any, first: Any,
-    bounded: bool, v0: Any, burst_limit: Any, lower_limit: Any, rounding: Any,
+    kind: int, inputs: Floats, threshold: Floats, slope: Floats, low: Any, high: Any, first: Any,
+    v0: Any, burst_limit: Any, lower_limit: Any, rounding: Any,
     sums: Floats, spikes: Floats, outputs: Floats, counts: Floats,
 ) -> None:  # fmt: skip
     steps, images, size = outputs.shape
-    moving = inputs.shape[0] > 1
-    record = counts.shape[0] > 0
+    moves, records = inputs.shape[0] > 1, counts.shape[0] > 1
     blocks = (size + BLOCK - 1) // BLOCK
-    for job in prange(images * blocks):
+    for job in range(images * blocks):
         n = job // blocks
         start = (job % blocks) * BLOCK
         stop = min(start + BLOCK, size)
+        cumulative = np.empty(stop - start, np.float32)
         for t in range(steps):
-            source = t if moving else 0
-            time = np.float32(first + np.float32(t))
-            for i in range(start, stop):
-                total = sums[n, i] + inputs[source, n, i]
-                sums[n, i] = total
-                if bounded:
-                    mean = np.float32(total / time)
-                    value = np.float32(min(max(mean, low), high) * time)
-                else:
-                    value = total if total >= 0 else np.float32(slope[i] * total)
-                level = np.floor(np.float32(np.float32(value / threshold[i]) * rounding) + v0)
-                count = min(max(np.float32(level - spikes[n, i]), lower_limit), burst_limit)
-                spikes[n, i] += count
-                outputs[t, n, i] = count * threshold[i]
-                if record:
-                    counts[t, n, i] = count
+            x = inputs[t if moves else 0, n, start:stop]
+            y, count = outputs[t, n, start:stop], counts[t if records else 0, n, start:stop]
+            total, sent = sums[n, start:stop], spikes[n, start:stop]
+            if kind == RECTIFIER:
+                _cumulate_rectifier(x, slope[start:stop], total, cumulative)
+            elif kind == BOUNDED:
+                _cumulate_bounded(x, low, high, np.float32(first + t), total, cumulative)
+            else:
+                cumulative[:] = x
+            _fire(cumulative, threshold[start:stop], v0, burst_limit, lower_limit, rounding,
+                  sent, y, count)  # fmt: skip
 
 
-@njit(cache=True, parallel=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@_compiled  # type: ignore[untyped-decorator]
+def _cumulate_rectifier(x: Floats, slope: Floats, sums: Floats, cumulative: Floats) -> None:
+    for i in range(len(x)):
+        total = sums[i] + x[i]
+        sums[i] = total
+        cumulative[i] = total if total >= ZERO else np.float32(slope[i] * total)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _cumulate_bounded(
+    x: Floats, low: Any, high: Any, time: Any, sums: Floats, cumulative: Floats
+) -> None:
+    for i in range(len(x)):
+        total = sums[i] + x[i]
+        sums[i] = total
+        cumulative[i] = np.float32(min(max(np.float32(total / time), low), high) * time)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _fire(
+    cumulative: Floats, threshold: Floats, v0: Any, burst_limit: Any, lower_limit: Any,
+    rounding: Any, spikes: Floats, outputs: Floats, counts: Floats,
+) -> None:  # fmt: skip
+    for i in range(len(cumulative)):
+        level = np.floor(np.float32(np.float32(cumulative[i] / threshold[i]) * rounding) + v0)
+        count = min(max(np.float32(level - spikes[i]), lower_limit), burst_limit)
+        spikes[i] += count
+        counts[i] = count
+        outputs[i] = count * threshold[i]
+
+
+@_compiled  # type: ignore[untyped-decorator]
 def _refine(
     inputs: Floats, threshold: Floats, slope: Floats, floor: Any, ceiling: Any,
     limit: Any, growth: Any, lowest: Any, highest: Any, low: Any, high: Any,
     estimate: Floats, exponent: Floats, outputs: Floats, counts: Floats,
 ) -> None:  # fmt: skip
     steps, images, size = outputs.shape
-    moving = inputs.shape[0] > 1
-    record = counts.shape[0] > 0
+    moves, records = inputs.shape[0] > 1, counts.shape[0] > 1
     blocks = (size + BLOCK - 1) // BLOCK
-    half = np.float32(limit * np.float32(0.5))
-    for job in prange(images * blocks):
+    for job in range(images * blocks):
         n = job // blocks
         start = (job % blocks) * BLOCK
         stop = min(start + BLOCK, size)
+        bits = np.empty(stop - start, np.int32)
         for t in range(steps):
-            source = t if moving else 0
-            for i in range(start, stop):
-                x = inputs[source, n, i]
-                value = x if x >= 0 else np.float32(slope[i] * x)
-                value = min(max(value, floor), ceiling)
-                step = np.float32(threshold[i] * np.float32(np.exp2(exponent[n, i])))
-                count = np.rint(np.float32(np.float32(value - estimate[n, i]) / step))
-                count = min(max(count, -limit), limit)
-                moved = np.float32(estimate[n, i] + np.float32(count * step))
-                estimate[n, i] = min(max(moved, low), high)
-                reach = abs(count)
-                change = np.float32(-1)
-                if reach >= limit:
-                    change = growth
-                elif reach > half:
-                    change = np.float32(0)
-                exponent[n, i] = min(max(np.float32(exponent[n, i] + change), lowest), highest)
-                outputs[t, n, i] = estimate[n, i]
-                if record:
-                    counts[t, n, i] = count
+            _powers_of_two(exponent[n, start:stop], bits)
+            _correct(
+                inputs[t if moves else 0, n, start:stop], threshold[start:stop],
+                slope[start:stop], floor, ceiling, limit, growth, lowest, highest, low, high,
+                bits.view(np.float32), estimate[n, start:stop], exponent[n, start:stop],
+                outputs[t, n, start:stop], counts[t if records else 0, n, start:stop],
+            )  # fmt: skip
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _powers_of_two(exponents: Floats, bits: NDArray[np.int32]) -> None:
+    """The bits of 2^e as a float32, for whole e; far faster than exp2 and as exact."""
+    for i in range(len(exponents)):
+        bits[i] = (np.int32(exponents[i]) + np.int32(EXPONENT_BIAS)) << np.int32(MANTISSA_BITS)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _correct(
+    x: Floats, threshold: Floats, slope: Floats, floor: Any, ceiling: Any,
+    limit: Any, growth: Any, lowest: Any, highest: Any, low: Any, high: Any, powers: Floats,
+    estimate: Floats, exponent: Floats, outputs: Floats, counts: Floats,
+) -> None:  # fmt: skip
+    half = np.float32(limit * HALF)
+    for i in range(len(x)):
+        target = x[i] if x[i] >= ZERO else np.float32(slope[i] * x[i])
+        target = min(max(target, floor), ceiling)
+        unit = np.float32(threshold[i] * powers[i])
+        count = np.rint(np.float32(np.float32(target - estimate[i]) / unit))
+        count = min(max(count, -limit), limit)
+        moved = np.float32(estimate[i] + np.float32(count * unit))
+        estimate[i] = min(max(moved, low), high)
+        reach = abs(count)
+        quiet = ZERO if reach > half else MINUS_ONE
+        change = growth if reach >= limit else quiet
+        exponent[i] = min(max(np.float32(exponent[i] + change), lowest), highest)
+        counts[i] = count
+        outputs[i] = estimate[i]

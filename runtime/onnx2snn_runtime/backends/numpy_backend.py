@@ -18,6 +18,7 @@ class NumpyBackend(Backend):
         """NumPy is always there."""
         return ""
 
-    def compile(self, model: onnx.ModelProto) -> Runner:
-        """An interpreter for the model."""
+    def compile(self, model: onnx.ModelProto, *, threads: int | None = None) -> Runner:
+        """An interpreter for the model; NumPy itself decides about threads."""
+        del threads
         return Interpreter(model)

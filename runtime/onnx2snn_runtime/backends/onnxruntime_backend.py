@@ -1,7 +1,9 @@
 """The default on a CPU: stateless parts in onnxruntime, the spiking laws fused by numba."""
 
 import importlib.util
+import os
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,11 @@ class OnnxruntimeBackend(Backend):
         super().__init__(threads)
         self.fused = importlib.util.find_spec("numba") is not None
 
+    @property
+    def batches_at_once(self) -> int:
+        """A batch per thread: both onnxruntime and the laws let other threads run."""
+        return self.threads or len(os.sched_getaffinity(0))
+
     @classmethod
     def unavailable(cls) -> str:
         """Needs the package onnxruntime."""
@@ -31,16 +38,18 @@ class OnnxruntimeBackend(Backend):
             return "onnxruntime is not installed (pip install 'onnx2snn[cpu]')"
         return ""
 
-    def compile(self, model: onnx.ModelProto) -> Runner:
+    def compile(self, model: onnx.ModelProto, *, threads: int | None = None) -> Runner:
         """A session on the model."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = LOG_ERRORS_ONLY
-        options.enable_cpu_mem_arena = False  # every segment would keep its largest chunk for good
-        if self.threads is not None:
-            options.intra_op_num_threads = self.threads
-            options.inter_op_num_threads = 1
+        _share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.intra_op_num_threads = threads or self.batches_at_once
+        options.inter_op_num_threads = 1
+        # waiting threads would take the cores from the laws and from other sessions
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -67,3 +76,15 @@ class OnnxruntimeBackend(Backend):
             if fused.handles(operator):
                 return fused.scan(operator, chunk)
         return operator.scan(self.xp, chunk)
+
+
+@cache
+def _share_memory() -> None:
+    """One arena for all sessions: each segment reuses what the one before has given back."""
+    import onnxruntime
+
+    same_as_requested = 1
+    settings = onnxruntime.OrtArenaCfg(0, same_as_requested, -1, -1)
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    place = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    onnxruntime.create_and_register_allocator(place, settings)
