@@ -152,20 +152,20 @@ def import_libraries(libraries: set[str]) -> dict[str, str]:
 
 def _import_torchvision(torch: Any) -> None:
     """A torchvision built for CUDA imports beside a PyTorch for CPUs once its operators exist."""
-    global _library
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError:
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
-        _library = torch.library.Library("torchvision", "DEF")
+        library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
             signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            _library.define(name + signature)
+            library.define(name + signature)
+        _kept.append(library)
         import torchvision  # noqa: F401
 
 
-_library: Any = None  # the declarations hold as long as this object
+_kept: list[Any] = []  # the declarations hold as long as their library
 
 
 def export(network: Network, exporter: str, path: Path, built: dict[str, Any]) -> None:

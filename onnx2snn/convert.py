@@ -15,6 +15,7 @@ from onnx2snn.calibrate import LayerCalibration, collect, set_threshold
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.classify import Placed, Role, classify
 from onnx2snn.passes import normalise
+from onnx2snn.reach import keep_reach
 from onnx2snn.recipes import Recipe, find_recipe
 from onnx2snn.rewrite import rewrite
 from onnx2snn.spiking_model import SpikingModel
@@ -105,7 +106,7 @@ def convert(
     placed = classify(network, strict=strict, allow_analog=allow_analog)
     thresholds = calibrate(network, placed, settings, source, engine, progress)
     spiking = rewrite(network, placed, thresholds, settings)
-    check = verify(network, spiking, placed, settings, source, engine, progress)
+    check = verify(network, spiking, placed, thresholds, settings, source, engine, progress)
 
     result = SpikingModel(spiking, network, settings, placed, thresholds, check, notes)
     write_metadata(spiking, {
@@ -120,6 +121,9 @@ def convert(
         "work": result.work.as_dict(),
         "verified": check.passed,
     })  # fmt: skip
+    for note in notes:
+        if note.is_warning:
+            warnings.warn(note.text, UserWarning, stacklevel=2)
     if source.is_noise:
         warnings.warn(
             "no calibration images: thresholds come from random noise and are probably poor; "
@@ -156,7 +160,7 @@ def calibrate(
     progress: Progress,
 ) -> dict[str, LayerCalibration]:
     """Threshold of every neuron layer, by the name of its output tensor."""
-    layers = [item.node.output[0] for item in placed if item.role is Role.NEURON]
+    layers = {item.node.output[0]: item.node for item in placed if item.role is Role.NEURON}
     if not layers:
         return {}
     done = 0
@@ -172,7 +176,9 @@ def calibrate(
     ranks = {value.name: len(tensor_shape(value)) for value in network.graph.value_info}
     ranks.update({value.name: len(tensor_shape(value)) for value in network.graph.output})
     return {
-        name: set_threshold(histogram, ranks.get(name, 2), recipe)
+        name: keep_reach(
+            set_threshold(histogram, ranks.get(name, 2), recipe), histogram, layers[name], recipe
+        )
         for name, histogram in histograms.items()
     }
 

@@ -75,10 +75,8 @@ def export_torch(module: Any, example_inputs: Any, path: Path) -> None:
     torch = _framework("torch", "torch onnxscript")
     given = example_inputs if isinstance(example_inputs, tuple | list) else (example_inputs,)
     if not given or not all(isinstance(item, torch.Tensor) and item.ndim for item in given):
-        raise UsageError(
-            f"example_inputs must be a tensor [N,*] or a tuple of them, got {type(given[0]).__name__}"
-            if given else "example_inputs holds no tensor"
-        )  # fmt: skip
+        kinds = ", ".join(type(item).__name__ for item in given) or "nothing"
+        raise UsageError(f"example_inputs must be a tensor [N,*] or a tuple of them, got {kinds}")
     # two rows: the exporters take a batch of one for a constant
     examples = tuple(torch.cat([item, item]) if len(item) == 1 else item for item in given)
     names = [f"input_{k}" for k in range(len(examples))] if len(examples) > 1 else ["input"]

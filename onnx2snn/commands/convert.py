@@ -153,6 +153,7 @@ def document(result: SpikingModel, output: Path | None, warned: list[str]) -> di
         "output": str(output) if output else None,
         "recipe": result.recipe.as_dict(),
         "layers": [layer.as_dict() for layer in result.layers],
+        "work": result.work.as_dict(),
         "verified": result.check.passed,
         "check": {
             "text": result.check.text,

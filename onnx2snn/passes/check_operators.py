@@ -10,7 +10,6 @@ from onnx2snn.passes.graph import label
 from onnx2snn.passes.probe import moving_values
 from onnx2snn_runtime.errors import Finding, UnsupportedError
 
-
 RECURRENT = ("RNN", "LSTM", "GRU")
 LOOPS = ("Loop", "Scan", "SequenceMap")
 FOLDABLE = ("SplitToSequence", "SequenceConstruct", "SequenceAt", "ConcatFromSequence")

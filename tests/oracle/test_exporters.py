@@ -17,7 +17,8 @@ def relative(found, expected):
 
 
 def need(*names):
-    return [pytest.importorskip(name, reason=f"{name} is not installed") for name in names][0]
+    modules = [pytest.importorskip(name, reason=f"{name} is not installed") for name in names]
+    return modules[0]
 
 
 def torch_network(torch):
