@@ -1,14 +1,13 @@
-"""The images that calibration and the check run on: a data set, or noise where there is none."""
+"""The images that calibration and the check run on: data sets, or noise where there are none."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 
-from onnx2snn_runtime.data import Dataset
-from onnx2snn_runtime.errors import UsageError
+from onnx2snn_runtime.data import Dataset, input_batches
 from onnx2snn_runtime.plan import tensor_shape
 from onnx2snn_runtime.preprocessing import Preprocessing
 
@@ -17,41 +16,41 @@ NOISE_IMAGES = 64
 
 @dataclass(frozen=True)
 class CalibrationSource:
-    """Where calibration images come from: a data set, or noise when there is none."""
+    """Where calibration images come from: a data set per input, or noise when there is none."""
 
-    dataset: Dataset | None
+    datasets: Mapping[str, Dataset]
     samples: int
     preprocessing: Preprocessing | None
     seed: int = 0
 
     @property
+    def is_noise(self) -> bool:
+        """Whether there are no images."""
+        return not self.datasets
+
+    @property
     def count(self) -> int:
         """Number of images."""
-        return NOISE_IMAGES if self.dataset is None else min(self.samples, self.dataset.count)
+        if self.is_noise:
+            return NOISE_IMAGES
+        return min(self.samples, *(dataset.count for dataset in self.datasets.values()))
 
     def batches(self, model: onnx.ModelProto, size: int) -> Iterator[dict[str, Any]]:
         """Batches of at most ``size`` images by input name."""
-        inputs = image_inputs(model)
-        if self.dataset is None:
+        shapes = image_inputs(model)
+        if self.is_noise:
             generator = np.random.default_rng(self.seed)
             images = {
                 name: generator.standard_normal((NOISE_IMAGES, *shape), dtype=np.float32)
-                for name, shape in inputs.items()
+                for name, shape in shapes.items()
             }
             for start in range(0, NOISE_IMAGES, size):
                 yield {name: array[start : start + size] for name, array in images.items()}
             return
-        if len(inputs) != 1:
-            raise UsageError(
-                f"the model has {len(inputs)} inputs ({', '.join(inputs)}); calibration data can "
-                "feed one",
-                advice="convert without --calibration",
-            )
-        ((name, shape),) = inputs.items()
         done = 0
-        for batch, _ in self.dataset.batches(size, shape, self.preprocessing):
-            yield {name: batch[: self.count - done]}
-            done += len(batch)
+        for batch in input_batches(self.datasets, size, shapes, self.preprocessing):
+            yield {name: images[: self.count - done] for name, images in batch.items()}
+            done += len(next(iter(batch.values())))
             if done >= self.count:
                 return
 
