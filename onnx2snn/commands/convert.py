@@ -16,7 +16,7 @@ NOT_VERIFIED = 1
 
 def run(options: argparse.Namespace) -> int:
     """Convert a network and write the file."""
-    from onnx2snn.convert import convert
+    from onnx2snn.conversion import convert
 
     source = Path(options.model)
     if not source.exists():
