@@ -10,7 +10,7 @@ active neuron. The least error for a given cost then has
 so that layers that matter much or cost little, often the first and the last, are made finer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, log2
 from typing import Any
@@ -22,6 +22,7 @@ from onnx import helper
 from onnx2snn.calibrate import LayerCalibration, with_outputs
 from onnx2snn.costs import FanOut
 from onnx2snn.decision import decision_values
+from onnx2snn.energy import PICOJOULE_AC, PICOJOULE_MAC
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends import Backend
 
@@ -73,13 +74,18 @@ class Balance:
 
 
 def measure_balance(
-    ann: onnx.ModelProto, ranges: Mapping[str, float], feeds: Mapping[str, Any], backend: Backend
+    ann: onnx.ModelProto,
+    ranges: Mapping[str, float],
+    graded: Collection[str],
+    feeds: Mapping[str, Any],
+    backend: Backend,
 ) -> Balance:
     """Measure s_l and c_l on images.
 
     Args:
         ann: normalised network.
         ranges: neuron layers by output tensor, with their ranges.
+        graded: outputs of the nonlinear operators between neurons.
         feeds: images by input name.
         backend: where the ANN runs.
     """
@@ -87,7 +93,7 @@ def measure_balance(
     plain = backend.compile(with_outputs(ann, known))(feeds)
     outputs = [output.name for output in ann.graph.output]
     reference = {name: decision_values(plain[name]) for name in outputs}
-    fan_out = FanOut(ann)
+    fan_out = FanOut(ann, graded, PICOJOULE_MAC / PICOJOULE_AC)
     rounding = backend.compile(rounded(ann, list(known)))
     nothing = {step_name(name): np.float32(0) for name in known}
     factors = {}

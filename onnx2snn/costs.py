@@ -5,7 +5,7 @@ operator. It is found by sending ones backwards: from the output of a weighted o
 weights replaced by (weight ≠ 0), then back through the affine nodes in between.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -53,13 +53,23 @@ class FanOut:
     """Fan-outs of the tensors of a spiking network, each computed once.
 
     A spike that reaches an operator with a state without meeting a weight counts one operation, as
-    on an identity shortcut. What is not affine stops the count: there the tail begins for good.
+    on an identity shortcut, and so does one that reaches a graded operator. Anything else that is
+    not affine stops the count: there the tail begins for good.
+
+    Args:
+        model: the network.
+        graded: outputs of nonlinear operators between neurons that have no state.
+        value_cost: what a spike that reaches such an operator costs besides, for each weight that
+            the values behind it meet on average.
 
     Attributes:
         weighted_nodes: names of the weighted nodes that spikes have reached so far.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, graded: Collection[str] = (), value_cost: float = 0.0
+    ) -> None:
+        self.graded, self.value_cost = graded, value_cost
         self.weighted_nodes: set[str] = set()
         self.weights = {item.name: item for item in model.graph.initializer}
         self.shapes = shapes_of(model)
@@ -89,6 +99,9 @@ class FanOut:
             self.weighted_nodes.add(node.name)
             return weights_met(node, self.weights, self.shapes)
         total = np.zeros(self.shapes[tensor])
+        if node.output[0] in self.graded:
+            behind = self.of(node.output[0]).sum() / total.size if self.value_cost else 0.0
+            return total + 1.0 + self.value_cost * behind
         entry = OPERATORS.get(node.op_type)
         if entry is None or entry.law not in _AFFINE:
             return total

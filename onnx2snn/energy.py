@@ -33,17 +33,13 @@ class EnergyMeter:
     def __init__(self, spiking: onnx.ModelProto, plan: Plan) -> None:
         self.plan = plan
         self.macs_by_node = multiplications(spiking)
-        fan_out = FanOut(spiking)
+        graded = [name for unit in plan.units if isinstance(unit, Segment) for name in unit.graded]
+        fan_out = FanOut(spiking, graded)
         self.fan_out: dict[str, NDArray[np.float64]] = {}
         for unit in plan.stateful:
             if unit.operator.family != "Readout":
                 self.fan_out[unit.name] = fan_out.of(unit.output).reshape(-1)
-        self.graded_fan_out = {
-            name: fan_out.of(name).reshape(-1)
-            for unit in plan.units
-            if isinstance(unit, Segment)
-            for name in unit.graded
-        }
+        self.graded_fan_out = {name: fan_out.of(name).reshape(-1) for name in graded}
         head = {node.name for node in plan.head.model.graph.node} if plan.head else set()
         tail = {node.name for node in plan.tail.model.graph.node} if plan.tail else set()
         self.head_macs = sum(count for name, count in self.macs_by_node.items() if name in head)

@@ -74,8 +74,11 @@ class Preparation:
         layers = {
             name: float(h.merged().percentile(99.9)[0]) for name, h in self.histograms.items()
         }
+        graded = {
+            item.node.output[0] for item in self.placed if item.role in (Role.POOL, Role.GRADED)
+        }
         feeds = self.images(BALANCE_IMAGES)
-        return measure_balance(self.network, layers, feeds, self.backend)
+        return measure_balance(self.network, layers, graded, feeds, self.backend)
 
     def images(self, count: int) -> dict[str, Any]:
         """The first calibration images by input name, at most ``count``."""
