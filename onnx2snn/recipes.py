@@ -23,6 +23,8 @@ class Recipe:
         per_channel: one threshold per channel instead of per layer.
         rule: threshold rule, ``max``, ``percentile`` or ``mse``.
         percentile: percentile of the rule ``percentile``.
+        decay: ``refine`` only: after a small correction the unit shrinks by 2^decay.
+        dead_zone: ``refine`` only: corrections of at most this many units are not sent.
         recommended_timesteps: steps recommended without tuning.
         summary: one line for ``--help``.
     """
@@ -36,6 +38,8 @@ class Recipe:
     per_channel: bool
     rule: str = "percentile"
     percentile: float = 99.9
+    decay: int = 1
+    dead_zone: float = 0.5
     recommended_timesteps: int = 4
     summary: str = ""
 

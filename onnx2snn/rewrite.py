@@ -156,6 +156,8 @@ class _Writer:
             attributes = {
                 "burst_limit": float(recipe.burst_limit),
                 "growth": 1.0 if gentle else 2.0,
+                "decay": float(recipe.decay),
+                "dead_zone": float(recipe.dead_zone),
                 "lowest": LOWEST_EXPONENT,
                 "highest": 0.0 if gentle else 2.0,
                 "low": max(low, -HUGE),

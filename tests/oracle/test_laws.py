@@ -14,8 +14,8 @@ from onnx2snn_runtime.neurons import FAMILIES, Chunk, Signature
 
 BURST = {"v0": 0.0, "burst_limit": 5.0, "lower_limit": 0.0, "rounding": 1.0}
 REFINE = {
-    "burst_limit": 7.0, "growth": 2.0, "lowest": -20.0, "highest": 2.0,
-    "low": 0.0, "high": 3.4e38,
+    "burst_limit": 7.0, "growth": 2.0, "decay": 1.0, "dead_zone": 0.5,
+    "lowest": -20.0, "highest": 2.0, "low": 0.0, "high": 3.4e38,
 }  # fmt: skip
 CASES = [
     ("BurstIF", "Relu", {}, BURST),
@@ -24,6 +24,7 @@ CASES = [
     ("BurstIF", "Clip", {}, {**BURST, "rounding": 1.000001}),
     ("Refine", "Relu", {}, REFINE),
     ("Refine", "LeakyRelu", {"alpha": 0.25}, {**REFINE, "low": -3.4e38}),
+    ("Refine", "Relu", {}, {**REFINE, "decay": 2.0, "dead_zone": 0.75}),
 ]
 CONSTANTS = {"Clip": [np.float32(0), np.float32(1.5)]}
 

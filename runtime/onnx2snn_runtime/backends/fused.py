@@ -22,7 +22,7 @@ PIECEWISE_LINEAR = ("Relu", "LeakyRelu", "PRelu", "Clip")
 RECTIFIER, BOUNDED, EVALUATED = 0, 1, 2  # how a burst neuron gets F_t from its input
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -126, 127  # of a normal float32
 EXPONENT_BIAS, MANTISSA_BITS = 127, 23
-ZERO, HALF, MINUS_ONE = np.float32(0), np.float32(0.5), np.float32(-1)
+ZERO, HALF = np.float32(0), np.float32(0.5)
 
 _compiled = njit(cache=True, error_model="numpy", nogil=True)  # batches run on several threads
 
@@ -30,10 +30,9 @@ _compiled = njit(cache=True, error_model="numpy", nogil=True)  # batches run on 
 def handles(operator: StatefulOperator) -> bool:
     """Whether there is a fused kernel for this operator."""
     if isinstance(operator, Refine):
-        lowest, highest, growth = (
-            operator.attributes[name] for name in ("lowest", "highest", "growth")
-        )
-        whole = all(float(value).is_integer() for value in (lowest, highest, growth))
+        names = ("lowest", "highest", "growth", "decay")
+        lowest, highest, *changes = (float(operator.attributes[name]) for name in names)
+        whole = all(value.is_integer() for value in (lowest, highest, *changes))
         return whole and SMALLEST_EXPONENT <= lowest <= highest <= LARGEST_EXPONENT
     return isinstance(operator, BurstIF)
 
@@ -165,7 +164,8 @@ def _fire(
 @_compiled  # type: ignore[untyped-decorator]
 def _refine(
     inputs: Floats, threshold: Floats, slope: Floats, floor: Any, ceiling: Any,
-    limit: Any, growth: Any, lowest: Any, highest: Any, low: Any, high: Any,
+    limit: Any, growth: Any, decay: Any, dead_zone: Any,
+    lowest: Any, highest: Any, low: Any, high: Any,
     estimate: Floats, exponent: Floats, outputs: Floats, counts: Floats,
 ) -> None:  # fmt: skip
     steps, images, size = outputs.shape
@@ -180,7 +180,8 @@ def _refine(
             _powers_of_two(exponent[n, start:stop], bits)
             _correct(
                 inputs[t if moves else 0, n, start:stop], threshold[start:stop],
-                slope[start:stop], floor, ceiling, limit, growth, lowest, highest, low, high,
+                slope[start:stop], floor, ceiling, limit, growth, decay, dead_zone,
+                lowest, highest, low, high,
                 bits.view(np.float32), estimate[n, start:stop], exponent[n, start:stop],
                 outputs[t, n, start:stop], counts[t if records else 0, n, start:stop],
             )  # fmt: skip
@@ -196,7 +197,8 @@ def _powers_of_two(exponents: Floats, bits: NDArray[np.int32]) -> None:
 @_compiled  # type: ignore[untyped-decorator]
 def _correct(
     x: Floats, threshold: Floats, slope: Floats, floor: Any, ceiling: Any,
-    limit: Any, growth: Any, lowest: Any, highest: Any, low: Any, high: Any, powers: Floats,
+    limit: Any, growth: Any, decay: Any, dead_zone: Any,
+    lowest: Any, highest: Any, low: Any, high: Any, powers: Floats,
     estimate: Floats, exponent: Floats, outputs: Floats, counts: Floats,
 ) -> None:  # fmt: skip
     half = np.float32(limit * HALF)
@@ -204,12 +206,13 @@ def _correct(
         target = x[i] if x[i] >= ZERO else np.float32(slope[i] * x[i])
         target = min(max(target, floor), ceiling)
         unit = np.float32(threshold[i] * powers[i])
-        count = np.rint(np.float32(np.float32(target - estimate[i]) / unit))
-        count = min(max(count, -limit), limit)
+        wanted = np.float32(np.float32(target - estimate[i]) / unit)
+        whole = np.rint(wanted) if abs(wanted) > dead_zone else ZERO
+        count = min(max(whole, -limit), limit)
         moved = np.float32(estimate[i] + np.float32(count * unit))
         estimate[i] = min(max(moved, low), high)
         reach = abs(count)
-        quiet = ZERO if reach > half else MINUS_ONE
+        quiet = ZERO if reach > half else -decay
         change = growth if reach >= limit else quiet
         exponent[i] = min(max(np.float32(exponent[i] + change), lowest), highest)
         counts[i] = count
