@@ -135,7 +135,7 @@ def unet():
 
 
 def yolo():
-    """SiLU spelled out, SPP, two heads with box decoding: Reshape, Transpose, Sigmoid, Split, Pow."""
+    """SiLU spelled out, SPP, two heads with box decoding: Reshape, Transpose, Split, Pow."""
     b = Net(6)
 
     def silu(x):
@@ -152,8 +152,9 @@ def yolo():
     wide = b.add("Resize", [deep, "", scales], mode="nearest")
     wide = silu(b.norm(b.conv(b.add("Concat", [wide, first], axis=1), 16, 8), 8))
     found = []
-    for x, size in ((wide, 8), (deep, 4)):
-        x = b.add("Reshape", [b.conv(x, 8, 14, kernel=1), b.ints(0, 2, 7, size, size)])
+    for features, size in ((wide, 8), (deep, 4)):
+        x = b.conv(features, 8, 14, kernel=1)
+        x = b.add("Reshape", [x, b.ints(0, 2, 7, size, size)])
         x = b.add("Sigmoid", [b.add("Transpose", [x], perm=[0, 1, 3, 4, 2])])
         parts = [f"part_{size}_{k}" for k in range(3)]
         b.nodes.append(onnx.helper.make_node("Split", [x, b.ints(2, 2, 3)], parts, axis=4,
