@@ -1,5 +1,6 @@
 """Models beyond the 2 GiB of a protobuf message: weights are handed over beside the graph."""
 
+import math
 from typing import Any
 
 import onnx
@@ -20,10 +21,10 @@ def split_weights(
 
     Returns:
         The model, in which large weights are declared as external, and these weights by name,
-        as arrays that share the memory of ``model`` where NumPy can.
+        as arrays.
     """
     weights = model.graph.initializer
-    if sum(len(item.raw_data) for item in weights) <= limit:
+    if sum(byte_count(item) for item in weights) <= limit:
         return model, {}
     skeleton = onnx.ModelProto()
     for message, copied, left_out in (
@@ -33,7 +34,7 @@ def split_weights(
         for field, value in message.ListFields():
             if field.name == left_out:
                 continue
-            target = getattr(copied, field.name, None)
+            target: Any = getattr(copied, field.name, None)
             if hasattr(target, "extend"):
                 target.extend(value)
             elif hasattr(target, "CopyFrom"):
@@ -43,14 +44,21 @@ def split_weights(
     arrays: dict[str, Any] = {}
     for item in weights:
         kept = skeleton.graph.initializer.add()
-        if len(item.raw_data) < LARGE_TENSOR:
+        size = byte_count(item)
+        if size < LARGE_TENSOR:
             kept.CopyFrom(item)
             continue
         kept.name, kept.data_type = item.name, item.data_type
         kept.dims.extend(item.dims)
         kept.data_location = TensorProto.EXTERNAL
-        entries = {"location": "beside", "offset": "0", "length": str(len(item.raw_data))}
+        entries = {"location": "beside", "offset": "0", "length": str(size)}
         for key, text in entries.items():
             kept.external_data.add(key=key, value=text)
         arrays[item.name] = numpy_helper.to_array(item)
     return skeleton, arrays
+
+
+def byte_count(tensor: TensorProto) -> int:
+    """Bytes of a tensor, from its shape: asking for its content would copy it."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return math.prod(tensor.dims) * int(dtype.itemsize)
