@@ -60,5 +60,5 @@ def split_weights(
 
 def byte_count(tensor: TensorProto) -> int:
     """Bytes of a tensor, from its shape: asking for its content would copy it."""
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    return math.prod(tensor.dims) * int(dtype.itemsize)
+    item_bytes = int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return int(math.prod(tensor.dims)) * item_bytes
