@@ -75,7 +75,8 @@ def law_parameters(layer: Layer) -> dict[str, float]:
             "v0": 0.5, "burst_limit": BURST_LIMIT, "lower_limit": -BURST_LIMIT, "rounding": 1.0,
         }  # fmt: skip
     return {
-        "burst_limit": BURST_LIMIT, "growth": 2.0, "lowest": -20.0, "highest": 2.0,
+        "burst_limit": BURST_LIMIT, "growth": 2.0, "decay": 1.0, "dead_zone": 0.6,
+        "lowest": -20.0, "highest": 2.0,
         "low": max(low, -HUGE), "high": min(high, HUGE),
     }  # fmt: skip
 

@@ -80,7 +80,8 @@ def test_memory_does_not_grow_with_the_set(form, source, tmp_path):
             source, calibration=path, calibration_samples=count, preprocess="unit"
         )
 
-    network = convert(10).network()  # the first call imports and compiles
+    # one thread, or chance decides how much is alive at once; the first call imports and compiles
+    network = convert(10).network(threads=1)
 
     def evaluate(count):
         onnx2snn.evaluate(network, path, timesteps=[1], limit=count, batch_size=50)

@@ -9,7 +9,7 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
 
 from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.neurons.activations import ACTIVATIONS, Activation
-from onnx2snn_runtime.neurons.body import Body, input_type
+from onnx2snn_runtime.neurons.body import Body
 
 Array = Any
 Evaluate = Callable[[Sequence[Array]], Array]
@@ -161,9 +161,9 @@ class StatefulOperator(ABC):
             self.function_name,
             [
                 helper.make_tensor_value_info(
-                    name, self.constant_types.get(i, input_type(self.signature.op, i, opset)), None
+                    name, self.constant_types.get(index, TensorProto.FLOAT), None
                 )
-                for i, name in enumerate(inputs)
+                for index, name in enumerate(inputs)
             ],
             [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)],
         )
