@@ -342,3 +342,14 @@ def test_weights_standardised_by_a_normalisation_in_training_mode():
     source = finish(b, b.add("Relu", [b.add("Conv", [x, weight], pads=[1] * 4)]))
     model = check(source, neurons=["Relu", "Relu", "Relu"])
     assert not any(node.op_type == "BatchNormalization" for node in model.ann.graph.node)
+
+
+def test_a_shape_chain_that_depends_on_the_batch_may_stay_between_neurons():
+    """Expand to [N·2, 1, C·H·W / 2], as exporters write multi-head attention."""
+    b, x = plain()
+    shape = b.add("Shape", [x], start=0, end=1)
+    twice = b.add("Mul", [shape, ints(b, 2)])
+    split = b.add("Reshape", [x, b.add("Concat", [twice, ints(b, 3, 8, 8)], axis=0)])
+    wide = b.add("Expand", [split, b.add("Concat", [twice, ints(b, 3, 8, 8)], axis=0)])
+    back = b.add("Reshape", [wide, b.add("Concat", [shape, ints(b, 6, 8, 8)], axis=0)])
+    check(finish(b, back))
