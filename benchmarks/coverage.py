@@ -49,6 +49,7 @@ RUNS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "fast": ({"recipe": "fast"}, (2, 4, 8, 16)),
 }  # fmt: skip
 SECOND_EXPORTER = {"rate": (64,)}  # of the same network: whether it comes to the same
+NOISE = 1e-4  # relative change of the input for the sensitivity
 CHECK_IMAGES = 2  # of the check that ends a conversion; here more is measured afterwards
 
 
@@ -68,8 +69,12 @@ def measure(network: Network, file: Path, *, is_first: bool) -> dict[str, Any]:
     names = [output.name for output in session.get_outputs()]
     feeds = {session.get_inputs()[0].name: images}
     expected = dict(zip(names, session.run(names, feeds), strict=True))
+    nearby = images + NOISE * np.random.default_rng(3).standard_normal(images.shape) * images.std()
+    feeds = {name: nearby.astype(np.float32) for name in feeds}
+    moved = dict(zip(names, session.run(names, feeds), strict=True))
     del session
-    result: dict[str, Any] = {"errors": {}, "centred": {}, "verified": {}, "seconds": {}}
+    result: dict[str, Any] = {"sensitivity": worst_error(moved, expected, centre=False)}
+    result |= {"errors": {}, "centred": {}, "verified": {}, "seconds": {}}
     source: Any = file
     for run, (settings, timesteps) in RUNS.items():
         if not is_first:

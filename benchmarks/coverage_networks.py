@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 SEED = 20260101
 STATISTICS_IMAGES = 32
@@ -178,6 +179,7 @@ def export(network: Network, exporter: str, path: Path, built: dict[str, Any]) -
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "model.onnx"
                 built["model"].export(str(file), format="onnx", verbose=False)
+                onnx.checker.check_model(str(file))  # tf2onnx may leave operators of TensorFlow
                 path.write_bytes(file.read_bytes())
             return
         import torch

@@ -150,13 +150,15 @@ class _Classifier:
 
     def body_role(self, node: NodeProto, moving: tuple[int, ...]) -> Role:
         """Role of a node between neurons."""
+        entry = OPERATORS.get(node.op_type)
+        if entry is not None and entry.law is Law.SHAPE:
+            return Role.LINEAR  # a shape that depends on the batch only
         if any(name in self.read for name in node.output[1:] if name) and node.op_type != "Split":
             self.refuse(node, "it has several outputs and is not linear",
                         "use an operator with one output")  # fmt: skip
         if not all(self.is_float(name) for name in node.output):
             self.refuse(node, "a tensor between spiking layers is not float",
                         "whole numbers and decisions belong in the head or tail")  # fmt: skip
-        entry = OPERATORS.get(node.op_type)
         if entry is None:
             return Role.GRADED
         affine = {

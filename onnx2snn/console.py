@@ -22,7 +22,7 @@ def say(text: str, *, quiet: bool = False) -> None:
 def print_table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[Any]], *, error: bool = False
 ) -> None:
-    """A table: on stdout, first column to the left, the others to the right.
+    """A title and a table: on stdout, first column to the left, the others to the right.
 
     ``error``: on stderr, all columns to the left.
     """

@@ -190,14 +190,13 @@ def weights_met(
     node: NodeProto, weights: dict[str, onnx.TensorProto], shapes: dict[str, tuple[int, ...]]
 ) -> Array:
     """Number of nonzero weights that each input element of a weighted node meets, [1,*]."""
-    mask = (numpy_helper.to_array(weights[node.input[1]]) != 0).astype(np.float64)
+    array = numpy_helper.to_array(weights[node.input[1]])
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     shape, out = shapes[node.input[0]], shapes[node.output[0]]
     if node.op_type in ("Gemm", "MatMul"):
-        if attributes.get("transB", 0):
-            mask = mask.T
-        rows = mask.sum(axis=-1)
+        rows = np.count_nonzero(array.T if attributes.get("transB", 0) else array, axis=-1)
         return np.broadcast_to(rows, shape).astype(np.float64)
+    mask = (array != 0).astype(np.float64)
     ones = np.ones(out)
     if node.op_type == "Conv":
         return _transposed(mask, attributes, int(attributes.get("group", 1)), shape, ones)

@@ -47,12 +47,14 @@ class Session:
         input_shapes: sizes of dynamic inputs by name, batch first.
         notes: what happened so far.
         expected: outputs at two samples before anything was folded, if they could be computed.
+        nearby: the same where every number fed is a few roundings larger.
     """
 
     run: Run
     input_shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     expected: Mapping[str, Any] | None = None
+    nearby: Mapping[str, Any] | None = None
 
 
 class Pass(ABC):

@@ -23,6 +23,7 @@ from onnx2snn_runtime.errors import Finding, Onnx2SnnError, UnsupportedError, Us
 
 EXAMPLE_SIZE = 224
 TOLERANCE = 1e-3
+ROUNDINGS = 1e-6  # relative change of the input by a few roundings
 MAX_REASON = 160
 
 
@@ -62,6 +63,7 @@ class FreeBatch(Pass):
             self.declare(model, shapes)
             self.require_stacking(model, shapes)
         self.session.expected = self.outputs(model, PROBES[0])
+        self.session.nearby = self.outputs(model, PROBES[0], factor=1 + ROUNDINGS)
         return model
 
     def require_stacking(
@@ -74,10 +76,14 @@ class FreeBatch(Pass):
             value.shape = ir.Shape([1, *shape[1:]])
         self.free(model, shapes, 1)
 
-    def outputs(self, model: ir.Model, batch: int) -> Mapping[str, Any] | None:
+    def outputs(self, model: ir.Model, batch: int, factor: float = 1.0) -> Mapping[str, Any] | None:
         """What the model computes on random samples, or None where it does not run."""
+        samples = {
+            name: (array * factor).astype(array.dtype) if array.dtype.kind == "f" else array
+            for name, array in feeds(model, batch).items()
+        }
         try:
-            return self.session.run(ir.to_proto(model))(feeds(model, batch))
+            return self.session.run(ir.to_proto(model))(samples)
         except Onnx2SnnError:
             return None
 

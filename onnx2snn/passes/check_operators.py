@@ -58,7 +58,8 @@ def problem(node: ir.Node, opset: int, moving: set[ir.Value]) -> tuple[str, str]
         onnx.defs.get_schema(op, opset, "")
     except onnx.defs.SchemaError:
         return f"no operator of operator set {opset}", "check the name, or update onnx"
-    if op == "BatchNormalization" and node.attributes.get_int("training_mode", 0) == 1:
+    trains = op == "BatchNormalization" and node.attributes.get_int("training_mode", 0) == 1
+    if trains and node.inputs[0] in moving:  # of weights: a standardisation, which folds
         return "BatchNormalization in training mode", "export after model.eval()"
     if op in LOOPS:
         return "a loop over steps of its own", WITHOUT_LOOPS

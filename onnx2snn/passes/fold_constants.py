@@ -1,5 +1,7 @@
 """Constant folding by onnxscript, without its rewrite rules: folding of weights is ours."""
 
+import logging
+
 import onnx_ir as ir
 from onnxscript.optimizer import fold_constants
 
@@ -36,13 +38,19 @@ class FoldConstants(Pass):
 
 def fold(model: ir.Model, *, shape_inference: bool) -> None:
     """Evaluate constant nodes; with shape inference also Shape of what has a known shape."""
-    fold_constants(
-        model,
-        onnx_shape_inference=shape_inference,
-        input_size_limit=INPUT_LIMIT,
-        output_size_limit=OUTPUT_LIMIT,
-        should_fold=_should_fold,
-    )
+    logger = logging.getLogger("onnxscript.optimizer._constant_folding")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of every node that it leaves to us
+    try:
+        fold_constants(
+            model,
+            onnx_shape_inference=shape_inference,
+            input_size_limit=INPUT_LIMIT,
+            output_size_limit=OUTPUT_LIMIT,
+            should_fold=_should_fold,
+        )
+    finally:
+        logger.setLevel(level)
 
 
 def _should_fold(node: ir.Node) -> bool | None:

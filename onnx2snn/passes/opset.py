@@ -43,6 +43,7 @@ class Opset(Pass):
 
     def convert(self, model: ir.Model, version: int) -> ir.Model:
         """Let onnx convert every node, mend what it leaves out, and compare the results."""
+        refuse_unknown(model, version)
         refuse_old_semantics(model, version)
         fed = self.feeds(model)
         before = self.outputs(model, fed)
@@ -114,6 +115,24 @@ def old_coordinates(node: ir.Node) -> None:
     modes = {"coordinate_transformation_mode": "asymmetric",
              "nearest_mode": "ceil" if shrinks else "floor"}  # fmt: skip
     node.attributes.update({key: ir.AttrString(key, mode) for key, mode in modes.items()})
+
+
+def refuse_unknown(model: ir.Model, version: int) -> None:
+    """Operators that the operator set does not have stop onnx with words that help nobody.
+
+    Raises:
+        UnsupportedError: with all of them.
+    """
+    known = {schema.name for schema in onnx.defs.get_all_schemas_with_history()}
+    findings = [
+        Finding(f"no operator of operator set {version}",
+                "an exporter left an operator of its framework: export with another version of it",
+                node=label(node), op=node.op_type)
+        for node in ir.traversal.RecursiveGraphIterator(model.graph)
+        if not node.domain and node.op_type not in known
+    ]  # fmt: skip
+    if findings:
+        raise UnsupportedError(f"{len(findings)} operators cannot be converted", findings)
 
 
 def refuse_old_semantics(model: ir.Model, version: int) -> None:

@@ -322,3 +322,34 @@ def test_a_fixed_batch_and_channels_last():
     found = model.network().run(images, timesteps=16).logits
     wanted = np.concatenate([next(iter(answer.values())) for answer in expected])
     assert np.linalg.norm(found - wanted) < 2e-3 * np.linalg.norm(wanted)
+
+
+def test_weights_standardised_by_a_normalisation_in_training_mode():
+    """As PyTorch exports weight standardisation: statistics of the weights, not of the batch."""
+    b, x = plain()
+    for name, array in {
+        "kernel": helpers.random(6, 6, 3, 3),
+        "gain": np.full(6, 0.3, np.float32),
+        "zeros": np.zeros(6, np.float32),
+        "ones": np.ones(6, np.float32),
+    }.items():
+        b.weights.append(numpy_helper.from_array(array, name))  # fmt: skip
+    flat = b.add("Reshape", ["kernel", ints(b, 1, 6, -1)])
+    outputs = ["standard", "running_mean", "running_var"]
+    b.nodes.append(helper.make_node("BatchNormalization", [flat, "gain", "zeros", "zeros", "ones"],
+                                    outputs, name="standardise", training_mode=1))  # fmt: skip
+    weight = b.add("Reshape", ["standard", ints(b, 6, 6, 3, 3)])
+    source = finish(b, b.add("Relu", [b.add("Conv", [x, weight], pads=[1] * 4)]))
+    model = check(source, neurons=["Relu", "Relu", "Relu"])
+    assert not any(node.op_type == "BatchNormalization" for node in model.ann.graph.node)
+
+
+def test_a_shape_chain_that_depends_on_the_batch_may_stay_between_neurons():
+    """Expand to [N·2, 1, C·H·W / 2], as exporters write multi-head attention."""
+    b, x = plain()
+    shape = b.add("Shape", [x], start=0, end=1)
+    twice = b.add("Mul", [shape, ints(b, 2)])
+    split = b.add("Reshape", [x, b.add("Concat", [twice, ints(b, 3, 8, 8)], axis=0)])
+    wide = b.add("Expand", [split, b.add("Concat", [twice, ints(b, 3, 8, 8)], axis=0)])
+    back = b.add("Reshape", [wide, b.add("Concat", [shape, ints(b, 6, 8, 8)], axis=0)])
+    check(finish(b, back))

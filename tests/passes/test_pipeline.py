@@ -3,10 +3,11 @@ import inspect
 import numpy as np
 import onnx_ir as ir
 import pytest
-from passes.helpers import model, normal, random, run
+from passes.helpers import apply, has, model, normal, random, run
 
 from onnx2snn.passes import PIPELINE, Note, Pass, Session, normalise
 from onnx2snn.passes.check_result import CheckResult
+from onnx2snn.passes.probe import PROBES, feeds
 from onnx2snn_runtime.errors import Onnx2SnnError
 
 
@@ -58,3 +59,14 @@ def test_the_normal_form_is_its_own_normal_form():
     assert proto.SerializeToString(deterministic=True) == again.SerializeToString(
         deterministic=True
     )
+
+
+def test_a_rounding_that_the_network_amplifies_is_no_error_of_ours():
+    """Judged by what the file itself makes of inputs that are a few roundings larger."""
+    source = model("agraph (float[N,4] x) => (float[N,4] y) {y = Relu(x)}")
+    answer = run(source)(feeds(ir.from_proto(source), PROBES[0]))["y"]
+    expected = {"y": answer * 1.05}
+    with pytest.raises(Onnx2SnnError, match="does not compute"):
+        apply(CheckResult, source, expected=expected, nearby={"y": answer * 1.051})
+    _, notes = apply(CheckResult, source, expected=expected, nearby={"y": answer * 1.08})
+    assert has(notes, "roundings")

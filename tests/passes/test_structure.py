@@ -140,3 +140,10 @@ def test_what_onnx_converts_wrongly_is_refused(monkeypatch):
     monkeypatch.setattr("onnx.version_converter.convert_version", lambda *_: wrong)
     with pytest.raises(UnsupportedError, match="the results differ"):
         apply(Opset, source)
+
+
+def test_operators_that_an_exporter_left_are_named():
+    source = model("agraph (float[N,4] x) => (float[N,4] y) {a = Erfc(x) y = Relu(a)}", opset=15)
+    with pytest.raises(UnsupportedError, match="no operator of operator set 15") as told:
+        apply(Opset, source)
+    assert [finding.op for finding in told.value.findings] == ["Erfc"]

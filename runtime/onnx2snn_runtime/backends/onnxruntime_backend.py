@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from onnx2snn_runtime.backends.base import Array, Backend, Runner
+from onnx2snn_runtime.backends.large_models import split_weights
 from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 
@@ -50,9 +51,13 @@ class OnnxruntimeBackend(Backend):
         options.inter_op_num_threads = 1
         # waiting threads would take the cores from the laws and from other sessions
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        graph, beside = split_weights(model)
+        if beside:
+            arrays = [onnxruntime.OrtValue.ortvalue_from_numpy(item) for item in beside.values()]
+            options.add_external_initializers(list(beside), arrays)
         try:
             session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
             raise BackendError(f"onnxruntime refuses the model: {error}") from error
