@@ -5,17 +5,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnx2snn.convert import convert
     from onnx2snn.evaluate import evaluate
+    from onnx2snn.exporters import from_keras, from_torch
     from onnx2snn.spiking_model import SpikingModel
     from onnx2snn_runtime.errors import Onnx2SnnError
 
 __version__ = "0.1.0"
-__all__ = ["Onnx2SnnError", "SpikingModel", "__version__", "convert", "evaluate"]
+__all__ = [
+    "Onnx2SnnError",
+    "SpikingModel",
+    "__version__",
+    "convert",
+    "evaluate",
+    "from_keras",
+    "from_torch",
+]
 
 _HOME = {
     "Onnx2SnnError": "onnx2snn_runtime.errors",
     "SpikingModel": "onnx2snn.spiking_model",
     "convert": "onnx2snn.convert",
     "evaluate": "onnx2snn.evaluate",
+    "from_keras": "onnx2snn.exporters",
+    "from_torch": "onnx2snn.exporters",
 }
 
 

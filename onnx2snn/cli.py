@@ -55,7 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL.onnx", help="trained network")
+    parser.add_argument("model", metavar="MODEL.onnx", help="trained network; also .keras, .h5 "
+                        "or .pt2 where its framework is installed")  # fmt: skip
     parser.add_argument("-o", "--output", metavar="OUT", help="default: MODEL.snn.onnx beside it")
     parser.add_argument("--calibration", metavar="DATA", help="images for the thresholds")
     parser.add_argument("--calibration-samples", type=int, default=512, metavar="N")

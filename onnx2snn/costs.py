@@ -19,7 +19,7 @@ from onnx2snn_runtime.ops import OPERATORS, Law
 from onnx2snn_runtime.plan import tensor_shape
 
 Array = NDArray[np.float64]
-_AFFINE = (Law.AFFINE, Law.AFFINE_ONE, Law.AFFINE_FIRST)
+_AFFINE = (Law.AFFINE, Law.AFFINE_ONE, Law.AFFINE_FIRST, Law.AFFINE_FLOATS)
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 

@@ -11,6 +11,7 @@ BECOMES = {
     Law.AFFINE: "itself, each step",
     Law.AFFINE_ONE: "itself, each step; graded when two inputs move",
     Law.AFFINE_FIRST: "itself, each step; graded when other inputs move",
+    Law.AFFINE_FLOATS: "itself, each step; graded when a condition or index moves",
     Law.ELEMENTWISE: "graded operator",
     Law.MAXIMUM: "LIPool",
     Law.NONLINEAR: "graded operator",

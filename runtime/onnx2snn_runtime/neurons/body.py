@@ -69,10 +69,11 @@ class Body:
         outputs: Sequence[str],
         attributes: Sequence[str],
         description: str,
+        domain: str = DOMAIN,
     ) -> FunctionProto:
         """The finished function."""
         return helper.make_function(
-            DOMAIN,
+            domain,
             name,
             list(inputs),
             list(outputs),
