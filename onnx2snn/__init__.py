@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnx2snn.compare import compare
     from onnx2snn.convert import convert
     from onnx2snn.evaluate import evaluate
     from onnx2snn.exporters import from_keras, from_torch
@@ -14,6 +15,7 @@ __all__ = [
     "Onnx2SnnError",
     "SpikingModel",
     "__version__",
+    "compare",
     "convert",
     "evaluate",
     "from_keras",
@@ -23,6 +25,7 @@ __all__ = [
 _HOME = {
     "Onnx2SnnError": "onnx2snn_runtime.errors",
     "SpikingModel": "onnx2snn.spiking_model",
+    "compare": "onnx2snn.compare",
     "convert": "onnx2snn.convert",
     "evaluate": "onnx2snn.evaluate",
     "from_keras": "onnx2snn.exporters",

@@ -13,6 +13,7 @@ COMMANDS = {
     "convert": "turn an ONNX network into a spiking network (the default command)",
     "run": "run a spiking network on images",
     "eval": "measure accuracy, spikes and energy over timesteps",
+    "compare": "compare ANN and SNN layer by layer and name the layer that departs",
     "inspect": "show the layers of a network, spiking or not",
     "ops": "list the operators and how they convert",
     "doctor": "tell what is installed, what is missing and which backends work",
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _convert_arguments(parts["convert"])
     add_run_arguments(parts["run"])
     _eval_arguments(parts["eval"])
+    _compare_arguments(parts["compare"])
     parts["inspect"].add_argument("model", metavar="MODEL")
     parts["ops"].add_argument("--markdown", action="store_true", help="as a page of the docs")
     for name in ("inspect", "ops", "doctor", "demo"):
@@ -86,6 +88,20 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timesteps", default="1,2,4,8", help="comma-separated (1,2,4,8)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--max-drop", type=float, metavar="PTS", help="exit 1 if it loses more")
+    parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
+    add_backend_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ann", metavar="MODEL.onnx", help="the network that was converted")
+    parser.add_argument("model", metavar="MODEL.snn.onnx", help="spiking network")
+    parser.add_argument("data", metavar="DATA", help="images")
+    parser.add_argument("-T", "--timesteps", type=int, help="timesteps (default: as recommended)")
+    parser.add_argument("--limit", type=int, default=64, metavar="N", help="images at most (64)")
+    parser.add_argument("--worst-first", action="store_true", help="order the layers by error")
+    parser.add_argument("--top", type=int, metavar="N", help="only the first N rows")
+    parser.add_argument("--plot", metavar="OUT.svg", help="draw the errors of all layers")
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     add_backend_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
