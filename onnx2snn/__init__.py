@@ -1,5 +1,7 @@
 """Turn any trained ONNX CNN into a spiking neural network."""
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,5 +42,16 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value  # a submodule of the same name would hide the function
+    globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    """Keeps submodules from hiding the public functions of the same name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _HOME or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
