@@ -14,6 +14,7 @@ COMMANDS = {
     "run": "run a spiking network on images",
     "eval": "measure accuracy, spikes and energy over timesteps",
     "compare": "compare ANN and SNN layer by layer and name the layer that departs",
+    "report": "turn stored results of eval into one page",
     "inspect": "show the layers of a network, spiking or not",
     "ops": "list the operators and how they convert",
     "doctor": "tell what is installed, what is missing and which backends work",
@@ -49,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_run_arguments(parts["run"])
     _eval_arguments(parts["eval"])
     _compare_arguments(parts["compare"])
+    parts["report"].add_argument("results", metavar="RESULTS.json", help="what eval --json printed")
+    parts["report"].add_argument("-o", "--output", metavar="OUT.html", help="default: beside it")
     parts["inspect"].add_argument("model", metavar="MODEL")
     parts["ops"].add_argument("--markdown", action="store_true", help="as a page of the docs")
     for name in ("inspect", "ops", "doctor", "demo"):
@@ -88,6 +91,9 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timesteps", default="1,2,4,8", help="comma-separated (1,2,4,8)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--max-drop", type=float, metavar="PTS", help="exit 1 if it loses more")
+    parser.add_argument("--report", metavar="OUT.html", help="write one page with all of it")
+    parser.add_argument("--report-image", type=int, default=0, metavar="INDEX",
+                        help="the image that the page follows over time (0)")  # fmt: skip
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     add_backend_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")

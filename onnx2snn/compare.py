@@ -10,7 +10,8 @@ import onnx_ir
 
 from onnx2snn.calibrate import with_outputs
 from onnx2snn.convert import read
-from onnx2snn.layer_statistics import LayerStatistics, first_departure
+from onnx2snn.departure import first_departure
+from onnx2snn.layer_statistics import LayerStatistics
 from onnx2snn.passes import normalise
 from onnx2snn.verify import class_agreement, relative_error
 from onnx2snn_runtime.data import input_batches, open_inputs

@@ -119,6 +119,7 @@ def convert(
         "source_sha256": digest,
         "calibration": {"images": source.count, "noise": source.is_noise},
         "work": result.work.as_dict(),
+        "notes": [str(note) for note in notes],
         "verified": check.passed,
     })  # fmt: skip
     for note in notes:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -71,6 +72,34 @@ def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> 
     return figure, axes
 
 
+def dots(
+    axes: Any,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    size: float,
+    colour: str,
+    opacity: float = 1.0,
+) -> None:
+    """Round dots as lines of no length in one path: a tenth of the size of as many marks.
+
+    Args:
+        axes: where; its limits stay as they are.
+        xs: positions.
+        ys: positions.
+        size: diameter in points.
+        colour: one of ``COLOURS``.
+        opacity: 0 to 1.
+    """
+    path = import_extra("matplotlib.path").Path
+    corners = [corner for place in zip(xs, ys, strict=True) for corner in (place, place)]
+    line = path(corners, [path.MOVETO, path.LINETO] * len(xs))
+    line.should_simplify = False
+    patch = import_extra("matplotlib.patches").PathPatch(
+        line, facecolor="none", edgecolor=colour, linewidth=size, capstyle="round", alpha=opacity
+    )
+    axes.add_artist(patch)
+
+
 def to_svg(figure: Any, prefix: str) -> str:
     """The figure as one ``<svg>`` element in the colours of the page.
 
@@ -95,5 +124,7 @@ def to_svg(figure: Any, prefix: str) -> str:
     text = text.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
     for name, colour in COLOURS.items():
         text = text.replace(colour, f"var(--{name}, {FALLBACK[name]})")
+    text = re.sub(r" ?font-family: [^;\"]*;?", "", text)  # the font of the page
+    text = text.replace("<svg ", '<svg font-family="sans-serif" ', 1)
     # the <style> element that matplotlib writes would rule the whole page
     return re.sub(r'<style type="text/css">.*?</style>', "", text, flags=re.DOTALL)
