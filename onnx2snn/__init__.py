@@ -1,13 +1,11 @@
 """Turn any trained ONNX CNN into a spiking neural network."""
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnx2snn.compare import compare
-    from onnx2snn.convert import convert
-    from onnx2snn.evaluate import evaluate
+    from onnx2snn.comparison import compare
+    from onnx2snn.conversion import convert
+    from onnx2snn.evaluation import evaluate
     from onnx2snn.exporters import from_keras, from_torch
     from onnx2snn.spiking_model import SpikingModel
     from onnx2snn_runtime.errors import Onnx2SnnError
@@ -24,12 +22,13 @@ __all__ = [
     "from_torch",
 ]
 
+# no module may have the name of a function here: importing it would hide the function
 _HOME = {
     "Onnx2SnnError": "onnx2snn_runtime.errors",
     "SpikingModel": "onnx2snn.spiking_model",
-    "compare": "onnx2snn.compare",
-    "convert": "onnx2snn.convert",
-    "evaluate": "onnx2snn.evaluate",
+    "compare": "onnx2snn.comparison",
+    "convert": "onnx2snn.conversion",
+    "evaluate": "onnx2snn.evaluation",
     "from_keras": "onnx2snn.exporters",
     "from_torch": "onnx2snn.exporters",
 }
@@ -41,17 +40,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-class _Package(ModuleType):
-    """Keeps submodules from hiding the public functions of the same name."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in _HOME or not isinstance(value, ModuleType):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+    return getattr(importlib.import_module(_HOME[name]), name)

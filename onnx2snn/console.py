@@ -30,13 +30,15 @@ def print_table(
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table = Table()
     for index, name in enumerate(header):
         table.add_column(escape(name), justify="left" if index == 0 or error else "right")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     terminal = (sys.stderr if error else sys.stdout).isatty()
-    Console(width=None if terminal else 120, highlight=False, stderr=error).print(table)
+    console = Console(width=None if terminal else 120, highlight=False, stderr=error)
+    console.print(escape(title), style="bold")
+    console.print(table)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from onnx2snn_runtime.run_command import memory_budget
 
 def run(options: argparse.Namespace) -> int:
     """Compare layer by layer; print the table or the JSON document, write the picture."""
-    from onnx2snn import compare
+    from onnx2snn.comparison import compare
 
     memory = memory_budget(options)
     if options.top is not None and options.top < 1:

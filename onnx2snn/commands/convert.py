@@ -37,8 +37,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
     """Convert a network and write the file."""
     source = Path(options.model)
     if not source.exists():
-        verb = "" if "." in source.name else " (and no such command; see onnx2snn --help)"
-        raise ModelError(f"no file {options.model!r}{verb}")
+        raise ModelError(f"no file {options.model!r}")
     output = Path(options.output) if options.output else default_output(source)
     if not options.dry_run:
         inputs = [source, *([options.calibration] if options.calibration else [])]

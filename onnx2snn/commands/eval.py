@@ -16,7 +16,7 @@ BELOW_LIMIT = 1
 
 def run(options: argparse.Namespace) -> int:
     """Measure a network and print the table."""
-    from onnx2snn import evaluate
+    from onnx2snn.evaluation import evaluate
 
     memory = memory_budget(options)
     if options.report:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from onnx2snn_runtime.arrays import MAX_DATA_BYTES, StoredArray, open_arrays
-from onnx2snn_runtime.dataset import Array, ArrayDataset, Dataset, PictureDataset, Update, hash_file
+from onnx2snn_runtime.dataset import Array, ArrayDataset, Dataset, Update, hash_file
 from onnx2snn_runtime.disk import shown, sniff, stat_path
 from onnx2snn_runtime.errors import DataError
 from onnx2snn_runtime.labels import Labels, check_labels
+from onnx2snn_runtime.picture_dataset import PictureDataset
 from onnx2snn_runtime.pictures import PictureFolder, list_folder, read_picture
 from onnx2snn_runtime.preprocessing import Preprocessing
 from onnx2snn_runtime.sniffing import PICTURES

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 MEBIBYTE = 2**20
 READ_IMAGES = 32  # images read from disk at once
 
@@ -56,6 +54,8 @@ def memory_budget(options: argparse.Namespace) -> int:
 
 def run_command(options: argparse.Namespace) -> int:
     """Run a network on data and print or write the answers."""
+    import numpy as np  # here, so that --help stays fast
+
     from onnx2snn_runtime.data import input_batches, open_inputs
     from onnx2snn_runtime.errors import DataError, UsageError
     from onnx2snn_runtime.files import check_writable, write_bytes_atomic

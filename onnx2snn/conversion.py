@@ -11,7 +11,7 @@ import onnx
 import onnx_ir
 
 from onnx2snn import __version__
-from onnx2snn.calibrate import LayerCalibration, collect, set_threshold
+from onnx2snn.calibrate import LayerCalibration, check_rule, collect, set_threshold
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.classify import Placed, Role, classify
 from onnx2snn.passes import normalise
@@ -91,6 +91,7 @@ def convert(
         burst_limit=burst, v0=v0, scale=scale, rule=threshold, percentile=percentile,
         per_channel=per_channel,
     )  # fmt: skip
+    check_rule(settings.rule)
     if calibration_samples < 1:
         raise UsageError(f"--calibration-samples must be at least 1, got {calibration_samples}")
     engine, _ = open_backend(backend)

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir
 
 from onnx2snn.calibrate import with_outputs
-from onnx2snn.convert import read
+from onnx2snn.conversion import read
 from onnx2snn.departure import first_departure
 from onnx2snn.layer_statistics import LayerStatistics
 from onnx2snn.passes import normalise
