@@ -19,6 +19,7 @@ COMMANDS = {
     "eval": "measure accuracy, spikes and energy over timesteps",
     "compare": "compare ANN and SNN layer by layer and name the layer that departs",
     "report": "turn stored results of eval into one page",
+    "export": "write a spiking network in another form: one ONNX Loop over time",
     "inspect": "show the layers of a network, spiking or not",
     "ops": "list the operators and how they convert",
     "doctor": "tell what is installed, what is missing and which backends work",
@@ -58,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     _compare_arguments(parts["compare"])
     parts["report"].add_argument("results", metavar="RESULTS.json", help="what eval --json printed")
     parts["report"].add_argument("-o", "--output", metavar="OUT.html", help="default: beside it")
+    _export_arguments(parts["export"])
     parts["inspect"].add_argument("model", metavar="MODEL")
     parts["ops"].add_argument("--markdown", action="store_true", help="as a page of the docs")
     for name in ("inspect", "ops", "doctor", "demo"):
@@ -132,6 +134,13 @@ def suggestion(word: str) -> str:
     """The command that was probably meant."""
     close = difflib.get_close_matches(word, COMMANDS, n=1)
     return f"; did you mean {close[0]}?" if close else "; see onnx2snn --help"
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL.snn.onnx", help="spiking network")
+    parser.add_argument("-o", "--output", metavar="OUT", help="default: beside the network")
+    parser.add_argument("--unroll", choices=["loop"], required=True,
+                        help="one ONNX Loop with the number of timesteps as an input")  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
