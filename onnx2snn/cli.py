@@ -19,7 +19,7 @@ COMMANDS = {
     "eval": "measure accuracy, spikes and energy over timesteps",
     "compare": "compare ANN and SNN layer by layer and name the layer that departs",
     "report": "turn stored results of eval into one page",
-    "export": "write a spiking network in another form: one ONNX Loop over time",
+    "export": "write a spiking network in another form: one ONNX Loop over time, or NIR",
     "inspect": "show the layers of a network, spiking or not",
     "ops": "list the operators and how they convert",
     "doctor": "tell what is installed, what is missing and which backends work",
@@ -138,9 +138,13 @@ def suggestion(word: str) -> str:
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.snn.onnx", help="spiking network")
-    parser.add_argument("-o", "--output", metavar="OUT", help="default: beside the network")
-    parser.add_argument("--unroll", choices=["loop"], required=True,
-                        help="one ONNX Loop with the number of timesteps as an input")  # fmt: skip
+    parser.add_argument("-o", "--output", metavar="OUT", help="of --unroll; default: beside it")
+    form = parser.add_mutually_exclusive_group(required=True)
+    form.add_argument("--unroll", choices=["loop"],
+                      help="one ONNX Loop with the number of timesteps as an input")  # fmt: skip
+    form.add_argument("--nir", metavar="OUT.nir", help="a NIR graph, where NIR can carry it")
+    parser.add_argument("--lossy", action="store_true",
+                        help="--nir: accept that burst limit, charge and the like are lost")  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

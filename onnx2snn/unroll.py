@@ -61,7 +61,9 @@ class _Unroller:
     def write(self) -> onnx.ModelProto:
         timesteps = self.unique(TIMESTEPS)
         recommended = int(read_metadata(self.model).get("recommended_t") or 8)
-        self.initializers.append(numpy_helper.from_array(np.int64(recommended), timesteps))
+        self.initializers.append(
+            numpy_helper.from_array(np.array(recommended, np.int64), timesteps)
+        )
         head, tail = nodes_of(self.plan.head), nodes_of(self.plan.tail)
         once = {name for node in [*head, *tail] for name in node.output}
         body = [node for node in self.graph.node if not once & set(node.output)]
@@ -100,16 +102,19 @@ class _Unroller:
     def values_of(self, name: str) -> ValueInfoProto:
         """Type and shape of a tensor, float where the file does not say."""
         if name in self.values:
-            return self.values[name]
+            known: ValueInfoProto = self.values[name]
+            return known
         shape = self.plan.shapes.get(name)
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        value: ValueInfoProto = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        return value
 
     def zeros(self, value: ValueInfoProto) -> str:
         """A tensor of zeros of this type and shape, with the batch of the images."""
         shape, start = tensor_shape(value), self.unique(f"{value.name}.start")
         kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        if not any(isinstance(size, str) for size in shape):
-            self.initializers.append(numpy_helper.from_array(np.zeros(shape, kind), start))
+        sizes = [size for size in shape if isinstance(size, int)]
+        if len(sizes) == len(shape):
+            self.initializers.append(numpy_helper.from_array(np.zeros(sizes, kind), start))
             return start
         if not self.batch:
             self.batch = self.unique("batch")
