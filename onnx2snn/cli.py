@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onnx2snn import __version__
+from onnx2snn.completion import PrintCompletion
 from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime.cli import guarded, say
 from onnx2snn_runtime.errors import ModelError
@@ -46,6 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"onnx2snn {__version__}")
+    parser.add_argument("--print-completion", action=PrintCompletion, metavar="SHELL",
+                        help="print the completion script for bash, zsh, fish or tcsh")  # fmt: skip
     verbs = parser.add_subparsers(dest="command", metavar="COMMAND")
     parts = {
         name: verbs.add_parser(name, help=text, description=text, parents=[common])
@@ -150,7 +153,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``onnx2snn``; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    asks_help = {"-h", "--help", "--version"} & set(given)
+    asks_help = {"-h", "--help", "--version", "--print-completion"} & set(given)
     names_command = bool(given) and given[0] in COMMANDS
     if given and not names_command and not (given[0].startswith("-") and asks_help):
         if looks_like_command(given[0]):

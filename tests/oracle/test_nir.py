@@ -54,10 +54,9 @@ def run_by_sinabs(graph, images, steps):
     at -threshold; here it is set to what an IF is. nirtorch runs the nodes breadth first, which is
     wrong behind branches of unequal length; here they run in the order of the graph.
     """
-    pytest.importorskip("torch", reason="needs torch")
-    sinabs = pytest.importorskip("sinabs", reason="needs sinabs")
+    torch = pytest.importorskip("torch", reason="needs torch")
+    pytest.importorskip("sinabs", reason="needs sinabs")
     import sinabs.nir
-    import torch
 
     with torch.no_grad():
         network = sinabs.nir.from_nir(graph, batch_size=len(images))
