@@ -147,7 +147,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
                       help="one ONNX Loop with the number of timesteps as an input")  # fmt: skip
     form.add_argument("--nir", metavar="OUT.nir", help="a NIR graph, where NIR can carry it")
     parser.add_argument("--lossy", action="store_true",
-                        help="--nir: accept that burst limit, charge and the like are lost")  # fmt: skip
+                        help="--nir: accept the loss of burst limit and charge")  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
