@@ -11,8 +11,9 @@ import onnx_ir
 from onnx2snn.calibrate import with_outputs
 from onnx2snn.conversion import read
 from onnx2snn.departure import first_departure
-from onnx2snn.layer_statistics import LayerStatistics
+from onnx2snn.layer_statistics import LayerStatistics, refines
 from onnx2snn.passes import normalise
+from onnx2snn.pool_first import pool_first
 from onnx2snn.verify import class_agreement, relative_error
 from onnx2snn_runtime.data import input_batches, open_inputs
 from onnx2snn_runtime.errors import DataError, UsageError
@@ -115,6 +116,8 @@ def reference(
     shapes = {name: shape for name, shape in network.input_shapes.items() if name in inputs}
     normal, _ = normalise(source, input_shapes=shapes, run=network.backend.compile)
     ann = onnx_ir.to_proto(normal)
+    if refines(network.metadata):
+        ann, _ = pool_first(ann)  # as the conversion did
     made = {name for node in ann.graph.node for name in node.output}
     ours, theirs = list(network.plan.outputs), [output.name for output in ann.graph.output]
     missing = [name for name in tensors if name not in made]

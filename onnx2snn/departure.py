@@ -7,7 +7,7 @@ import numpy as np
 
 from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.diagnose import TOLERANCE, Evidence, cause
-from onnx2snn.layer_statistics import LayerReport
+from onnx2snn.layer_statistics import LayerReport, refines
 
 
 def first_departure(
@@ -37,14 +37,10 @@ def first_departure(
     evidence = Evidence(
         errors={x.tensor: x.error for x in layers},
         early={x.tensor: x.early_error for x in layers},
-        saturated={} if _refines(metadata) else {x.tensor: x.saturated for x in layers},
+        saturated={} if refines(metadata) else {x.tensor: x.saturated for x in layers},
         silent=frozenset(x.tensor for x in layers if x.rate == 0),
         calibration=calibration,
         noise=bool((metadata.get("calibration") or {}).get("noise")),
         finite=finite,
     )
     return (first.name if first else None), cause(evidence)
-
-
-def _refines(metadata: Mapping[str, Any]) -> bool:
-    return (metadata.get("recipe") or {}).get("code") == "refine"

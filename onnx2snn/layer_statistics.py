@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx2snn.energy import EnergyMeter, Traffic
+from onnx2snn_runtime.engine import Observer
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import Plan, Stateful
 
@@ -74,7 +75,7 @@ class LayerReport:
         }
 
 
-class LayerWatch:
+class LayerWatch(Observer):
     """Observer of one part of the images: means, spikes and traffic of every layer.
 
     Args:
@@ -215,7 +216,7 @@ class LayerStatistics:
     def __init__(self, network: Network, timesteps: int) -> None:
         self.network, self.timesteps, self.images = network, timesteps, 0
         self.meter = EnergyMeter(network.model, network.plan)
-        self.refine = (network.metadata.get("recipe") or {}).get("code") == "refine"
+        self.refine = refines(network.metadata)
         self.generator = np.random.default_rng(0)
         self.layers = [
             _Layer(unit, element_count(network.plan, unit)) for unit in layer_units(network.plan)
@@ -269,6 +270,11 @@ class LayerStatistics:
             points = np.concatenate(layer.points, axis=1)
             chosen = np.linspace(0, points.shape[1] - 1, min(POINTS, points.shape[1])).astype(int)
             yield points[:, chosen], layer.sent / (self.images * self.timesteps)
+
+
+def refines(metadata: Mapping[str, Any]) -> bool:
+    """Whether the network is of the refining code: outputs are answers so far, not shares."""
+    return bool((metadata.get("recipe") or {}).get("code") == "refine")
 
 
 def layer_units(plan: Plan) -> list[Stateful]:

@@ -38,7 +38,7 @@ def check_report(options: argparse.Namespace) -> None:
 
 def add_report(result: dict[str, Any], network: Network, options: argparse.Namespace) -> None:
     """Measure what the page shows beyond ``result``, add it as ``report``, write the page."""
-    from onnx2snn.report.collect import collect
+    from onnx2snn.report.collect import IMAGES, collect
 
     files = {"SNN": options.model, "data": options.data}
     if options.against:
@@ -48,6 +48,7 @@ def add_report(result: dict[str, Any], network: Network, options: argparse.Names
         options.data,
         timesteps=max(step["t"] for step in result["steps"]),
         image=options.report_image,
+        limit=min(IMAGES, result["samples"]),
         preprocessing=Preprocessing.parse(options.preprocess),
         command=shlex.join(["onnx2snn", *sys.argv[1:]]),
         files=files,

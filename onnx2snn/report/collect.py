@@ -21,6 +21,7 @@ from onnx2snn.layer_statistics import (
 )
 from onnx2snn.stand_in import to_ann
 from onnx2snn_runtime.data import input_batches, open_data, open_inputs
+from onnx2snn_runtime.engine import Observer
 from onnx2snn_runtime.errors import DataError, UsageError
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import Stateful
@@ -128,7 +129,7 @@ def rate_histogram(rates: Array) -> dict[str, list[float]] | None:
     return {"edges": _rounded(edges), "counts": counts.tolist()}
 
 
-class _Trains:
+class _Trains(Observer):
     """Observer of one image: spikes of some neurons of some layers, step by step."""
 
     def __init__(self, units: Sequence[Stateful]) -> None:

@@ -22,7 +22,8 @@ _LAYER = {
     "name": TEXT, "op": TEXT, "role": TEXT, "reason": TEXT, "neurons": WHOLE,
     "burst_limit": OPTIONAL, "rate": OPTIONAL, "saturated": NUMBER, "silent": OPTIONAL,
     "error": OPTIONAL, "early_error": OPTIONAL, "correlation": OPTIONAL,
-    "spikes_per_image": NUMBER, "synops_per_image": NUMBER, "threshold": ("?", [NUMBER]),
+    "spikes_per_image": NUMBER, "synops_per_image": NUMBER,
+    "graded_macs_per_image": NUMBER, "threshold": ("?", [NUMBER]),
     "points": [[NUMBER]], "rates": ("?", {"edges": [NUMBER], "counts": [NUMBER]}),
 }  # fmt: skip
 _EVIDENCE = {

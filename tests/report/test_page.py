@@ -222,9 +222,10 @@ def test_command_line(tmp_path):
 
     assert call("net.onnx", "--calibration", "data.npz").returncode == 0
     done = call("eval", "net.snn.onnx", "data.npz", "--timesteps", "1,3", "--report", "a.html",
-                "--against", "net.onnx", "--json")  # fmt: skip
+                "--against", "net.onnx", "--limit", 5, "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
+    assert document["report"]["images"] == document["samples"] == 5
     assert set(document["report"]["provenance"]["files"]) == {"SNN", "ANN", "data"}
     (tmp_path / "r.json").write_text(done.stdout)
     assert call("report", "r.json", "-o", "b.html").returncode == 0
