@@ -32,7 +32,9 @@ def code_of(page):
                                            ("keras", ["keras", "tf2onnx"])])  # fmt: skip
 def test_tutorials_run(name, modules, tmp_path):
     for module in modules:
-        found = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, check=False)
+        found = subprocess.run(
+            [sys.executable, "-c", f"import {module}"], capture_output=True, check=False
+        )
         if found.returncode:
             pytest.skip(f"needs {module}")
     program = tmp_path / "tutorial.py"
