@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnx2snn.comparison import compare
     from onnx2snn.conversion import convert
     from onnx2snn.evaluation import evaluate
     from onnx2snn.exporters import from_keras, from_torch
@@ -14,6 +15,7 @@ __all__ = [
     "Onnx2SnnError",
     "SpikingModel",
     "__version__",
+    "compare",
     "convert",
     "evaluate",
     "from_keras",
@@ -24,6 +26,7 @@ __all__ = [
 _HOME = {
     "Onnx2SnnError": "onnx2snn_runtime.errors",
     "SpikingModel": "onnx2snn.spiking_model",
+    "compare": "onnx2snn.comparison",
     "convert": "onnx2snn.conversion",
     "evaluate": "onnx2snn.evaluation",
     "from_keras": "onnx2snn.exporters",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onnx2snn import __version__
+from onnx2snn.completion import PrintCompletion
 from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime.cli import guarded, say
 from onnx2snn_runtime.errors import ModelError
@@ -17,6 +18,9 @@ COMMANDS = {
     "convert": "turn an ONNX network into a spiking network (the default command)",
     "run": "run a spiking network on images",
     "eval": "measure accuracy, spikes and energy over timesteps",
+    "compare": "compare ANN and SNN layer by layer and name the layer that departs",
+    "report": "turn stored results of eval into one page",
+    "export": "write a spiking network in another form: one ONNX Loop over time, or NIR",
     "inspect": "show the layers of a network, spiking or not",
     "ops": "list the operators and how they convert",
     "doctor": "tell what is installed, what is missing and which backends work",
@@ -43,6 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"onnx2snn {__version__}")
+    parser.add_argument("--print-completion", action=PrintCompletion, metavar="SHELL",
+                        help="print the completion script for bash, zsh, fish or tcsh")  # fmt: skip
     verbs = parser.add_subparsers(dest="command", metavar="COMMAND")
     parts = {
         name: verbs.add_parser(name, help=text, description=text, parents=[common])
@@ -53,6 +59,10 @@ def build_parser() -> argparse.ArgumentParser:
     _convert_arguments(parts["convert"])
     add_run_arguments(parts["run"])
     _eval_arguments(parts["eval"])
+    _compare_arguments(parts["compare"])
+    parts["report"].add_argument("results", metavar="RESULTS.json", help="what eval --json printed")
+    parts["report"].add_argument("-o", "--output", metavar="OUT.html", help="default: beside it")
+    _export_arguments(parts["export"])
     parts["inspect"].add_argument("model", metavar="MODEL")
     parts["ops"].add_argument("--markdown", action="store_true", help="as a page of the docs")
     for name in ("inspect", "ops", "doctor", "demo"):
@@ -99,6 +109,23 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timesteps", default="1,2,4,8", help="comma-separated (1,2,4,8)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--max-drop", type=float, metavar="PTS", help="exit 1 if it loses more")
+    parser.add_argument("--report", metavar="OUT.html", help="write one page with all of it")
+    parser.add_argument("--report-image", type=int, default=0, metavar="INDEX",
+                        help="the image that the page follows over time (0)")  # fmt: skip
+    parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
+    add_backend_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ann", metavar="MODEL.onnx", help="the network that was converted")
+    parser.add_argument("model", metavar="MODEL.snn.onnx", help="spiking network")
+    parser.add_argument("data", metavar="DATA", help="images")
+    parser.add_argument("-T", "--timesteps", type=int, help="timesteps (default: as recommended)")
+    parser.add_argument("--limit", type=int, default=64, metavar="N", help="images at most (64)")
+    parser.add_argument("--worst-first", action="store_true", help="order the layers by error")
+    parser.add_argument("--top", type=int, metavar="N", help="only the first N rows")
+    parser.add_argument("--plot", metavar="OUT.svg", help="draw the errors of all layers")
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     add_backend_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -115,10 +142,21 @@ def suggestion(word: str) -> str:
     return f"; did you mean {close[0]}?" if close else "; see onnx2snn --help"
 
 
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL.snn.onnx", help="spiking network")
+    parser.add_argument("-o", "--output", metavar="OUT", help="of --unroll; default: beside it")
+    form = parser.add_mutually_exclusive_group(required=True)
+    form.add_argument("--unroll", choices=["loop"],
+                      help="one ONNX Loop with the number of timesteps as an input")  # fmt: skip
+    form.add_argument("--nir", metavar="OUT.nir", help="a NIR graph, where NIR can carry it")
+    parser.add_argument("--lossy", action="store_true",
+                        help="--nir: accept the loss of burst limit and charge")  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``onnx2snn``; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    asks_help = {"-h", "--help", "--version"} & set(given)
+    asks_help = {"-h", "--help", "--version", "--print-completion"} & set(given)
     names_command = bool(given) and given[0] in COMMANDS
     if given and not names_command and not (given[0].startswith("-") and asks_help):
         if looks_like_command(given[0]):

@@ -1,11 +1,13 @@
 """What people see: tables and progress bars on a terminal, plain lines elsewhere."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 Progress = Callable[[str, int, int], None]
+LINE_SECONDS = 10.0  # at least, between two plain lines of progress
 
 
 def print_out(text: str) -> None:
@@ -41,11 +43,45 @@ def print_table(
     console.print(table)
 
 
+class ProgressLines:
+    """Plain lines with the time left, where there is no terminal: quick work stays silent.
+
+    Args:
+        write: takes a line.
+        clock: seconds, rising.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], None] = say,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.write, self.clock = write, clock
+        self.stage = ""
+        self.start = self.told = 0.0
+        self.tenth = 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Tell of another tenth, if the last line is old enough."""
+        now = self.clock()
+        if stage != self.stage:
+            self.stage, self.start, self.told, self.tenth = stage, now, now, 0
+        tenth = 10 * done // max(1, total)
+        if tenth <= self.tenth or now - self.told < LINE_SECONDS:
+            return
+        left = (now - self.start) * (total - done) / done
+        self.write(f"{stage}: {done} of {total}, {left:.0f} s left")
+        self.told, self.tenth = now, tenth
+
+
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Progress]:
-    """A callback ``(stage, done, total)`` that draws bars on a terminal and is silent elsewhere."""
-    if quiet or not sys.stderr.isatty():
+    """A callback ``(stage, done, total)``: bars with the time left on a terminal, else lines."""
+    if quiet:
         yield lambda stage, done, total: None
+        return
+    if not sys.stderr.isatty():
+        yield ProgressLines()
         return
     from rich.console import Console
     from rich.progress import Progress as Bars

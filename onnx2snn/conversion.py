@@ -131,6 +131,7 @@ def convert(
         "calibration": {"images": source.count, "noise": source.is_noise},
         "tuning": tuning.as_dict() if tuning else None,
         "work": result.work.as_dict(),
+        "notes": [str(note) for note in notes],
         "verified": check.passed,
     })  # fmt: skip
     if tuning is not None and not tuning.reached:

@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+from onnx2snn.commands.report import add_report, check_report
 from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.network import load
@@ -18,6 +19,8 @@ def run(options: argparse.Namespace) -> int:
     from onnx2snn.evaluation import evaluate
 
     memory = memory_budget(options)
+    if options.report:
+        check_report(options)
     steps = parse_timesteps(options.timesteps)
     network = load(options.model, options.backend, options.threads, memory=memory)
     with progress_bar(quiet=options.quiet) as progress:
@@ -31,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
             preprocessing=Preprocessing.parse(options.preprocess),
             progress=lambda done, total: progress("evaluate", done, total),
         )
+    if options.report:
+        add_report(result, network, options)
     if options.json:
         print_out(json.dumps(result))
     else:

@@ -1,0 +1,164 @@
+"""Layer by layer: the ANN against the spiking network made of it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir
+
+from onnx2snn.calibrate import with_outputs
+from onnx2snn.conversion import read
+from onnx2snn.departure import first_departure
+from onnx2snn.layer_statistics import LayerStatistics, refines
+from onnx2snn.passes import normalise
+from onnx2snn.pool_first import pool_first
+from onnx2snn.verify import class_agreement, relative_error
+from onnx2snn_runtime.data import input_batches, open_inputs
+from onnx2snn_runtime.errors import DataError, UsageError
+from onnx2snn_runtime.network import Network, check_timesteps, load
+from onnx2snn_runtime.preprocessing import Preprocessing
+
+IMAGES = 64
+Progress = Callable[[int, int], None]
+
+
+def compare(
+    model: str | Path | onnx.ModelProto,
+    network: Network | str | Path,
+    data: Any,
+    *,
+    timesteps: int | None = None,
+    limit: int = IMAGES,
+    batch_size: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    backend: str = "auto",
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """Run an ANN and its spiking network on the same images and compare every layer.
+
+    A layer's mean over the timesteps stands against the ANN's activation. Its error is the L2
+    distance relative to the deviation of the activation from its mean.
+
+    Args:
+        model: the ANN that was converted, a path or the model itself.
+        network: the spiking network, loaded or a path.
+        data: images (see ``open_inputs``).
+        timesteps: steps to run; default: what the converter recommends.
+        limit: use only the first images.
+        batch_size: images at once at most; default: what fits the memory.
+        preprocessing: overrides what is stored in the file.
+        backend: where to run a network that is given as a path.
+        progress: is told how many images of how many are done.
+
+    Returns:
+        The document that ``onnx2snn compare --json`` prints: ``samples``, ``timesteps``,
+        ``agreement`` in %, ``output_error``, ``first_departing``, ``cause``, ``notes`` and
+        ``layers`` in the order of the network (see ``LayerReport``).
+
+    Raises:
+        DataError: the images do not fit the network.
+        UsageError: the two are not the same network, or a number is out of range.
+    """
+    if limit < 1:
+        raise UsageError(f"--limit must be at least 1, got {limit}")
+    if not isinstance(network, Network):
+        network = load(network, backend=backend)
+    wanted = network.recommended_timesteps if timesteps is None else timesteps
+    (steps,) = check_timesteps(wanted, {}, sequence=False)
+    statistics = LayerStatistics(network, steps)
+    ann, notes = reference(model, network, statistics.tensors)
+    run = network.backend.compile(ann)
+    datasets = open_inputs(data, list(network.input_shapes))
+    count = min(limit, *(dataset.count for dataset in datasets.values()))
+    shapes = {
+        name: tuple(None if isinstance(size, str) else size for size in shape[1:])
+        for name, shape in network.input_shapes.items()
+    }
+    outputs = _Outputs(list(network.plan.outputs))
+    steps_of_pictures = preprocessing or network.preprocessing
+    size = batch_size or statistics.batch_size
+    for images in input_batches(datasets, size, shapes, steps_of_pictures):
+        left = count - statistics.images
+        feeds, _ = network.check_feeds({name: array[:left] for name, array in images.items()})
+        expected = run(feeds)
+        answers = statistics.run(feeds, expected)
+        outputs.add(answers[steps], expected)
+        progress(statistics.images, count)
+        if statistics.images >= count:
+            break
+    if not statistics.images:
+        raise DataError("there is no image to compare")
+    layers = statistics.reports()
+    name, cause = first_departure(layers, network.metadata, finite=outputs.finite)
+    return {
+        "samples": statistics.images,
+        "timesteps": steps,
+        **outputs.summary(),
+        "first_departing": name,
+        "cause": cause,
+        "notes": notes,
+        "layers": [layer.as_dict() for layer in layers],
+    }
+
+
+def reference(
+    model: str | Path | onnx.ModelProto, network: Network, tensors: list[str]
+) -> tuple[onnx.ModelProto, list[str]]:
+    """The ANN in its normal form with every layer among its outputs, and remarks.
+
+    Raises:
+        UsageError: it is not the network that the SNN was made of.
+    """
+    source, digest = read(model)
+    inputs = [value.name for value in source.graph.input]
+    shapes = {name: shape for name, shape in network.input_shapes.items() if name in inputs}
+    normal, _ = normalise(source, input_shapes=shapes, run=network.backend.compile)
+    ann = onnx_ir.to_proto(normal)
+    if refines(network.metadata):
+        ann, _ = pool_first(ann)  # as the conversion did
+    made = {name for node in ann.graph.node for name in node.output}
+    ours, theirs = list(network.plan.outputs), [output.name for output in ann.graph.output]
+    missing = [name for name in tensors if name not in made]
+    if ours != theirs or missing:
+        found = f"it lacks the tensors {', '.join(missing[:5])}" if missing else f"has {theirs}"
+        raise UsageError(
+            f"the ANN is another network: the SNN has the outputs {ours}, the ANN {found}",
+            advice="give the file that the SNN was converted from, or convert again",
+        )
+    stored = network.metadata.get("source_sha256")
+    notes = []
+    if isinstance(model, str | Path) and stored and stored != digest:
+        notes.append("the SNN was converted from another file than this one (sha256 differs)")
+    return with_outputs(ann, tensors), notes
+
+
+class _Outputs:
+    """Answers of both networks on all images."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.pairs: dict[str, list[tuple[Any, Any]]] = {name: [] for name in names}
+
+    def add(self, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+        """Keep one batch; answers are small."""
+        for name, pairs in self.pairs.items():
+            pairs.append((np.asarray(found[name]), np.asarray(expected[name])))
+
+    @property
+    def finite(self) -> bool:
+        """Whether all answers of the SNN are numbers."""
+        return all(np.isfinite(found).all() for pairs in self.pairs.values() for found, _ in pairs)
+
+    def summary(self) -> dict[str, float | None]:
+        """Agreement in % and the largest relative error of an output."""
+        joined = [
+            (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
+            for pairs in self.pairs.values()
+        ]
+        same = class_agreement(*joined[0])
+        errors = [relative_error(a, b) for a, b in joined if b.dtype.kind == "f"]
+        return {
+            "agreement": None if same is None else 100.0 * same,
+            "output_error": max(errors, default=0.0) if self.finite else None,
+        }
