@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from onnx2snn_runtime.attribute_checks import attribute_findings
 from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import Finding, ModelError
 from onnx2snn_runtime.tensor_checks import (
@@ -53,7 +54,8 @@ def check_model(model: onnx.ModelProto, name: str = "the model") -> None:
         + wiring_findings(model)
         + function_cycles(model)
         + value_findings(model)
-        + variance_findings(model),
+        + variance_findings(model)
+        + attribute_findings(model),
         name,
     )
 
