@@ -61,7 +61,7 @@ def bomb() -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as target:
         content = header("(200000000,)") + bytes(200_000_000)
-        target.writestr("images.npy", content, compresslevel=1)
+        target.writestr("images.npy", content, compresslevel=9)
     return stream.getvalue()
 
 

@@ -111,4 +111,4 @@ attack(
     "ANN given to run", 3, "not a spiking network", lambda f: ["run", good_model(f), good_data(f)]
 )
 attack("ANN given to eval", 3, "not a spiking", lambda f: ["eval", good_model(f), good_data(f)])
-attack("no such command", 3, "no such command", lambda f: ["cnvert"])
+attack("no such command", 3, "did you mean convert", lambda f: ["cnvert"])

@@ -54,7 +54,7 @@ def network(opset: int = 18, ir_version: int = 10) -> onnx.ModelProto:
 
 @cache
 def _spiking(recipe: str) -> bytes:
-    from onnx2snn.convert import convert
+    from onnx2snn import convert
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

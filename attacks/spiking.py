@@ -36,7 +36,7 @@ def run(folder: Path, change: Change, recipe: str) -> Sequence[Any]:
 
 def of(model: onnx.ModelProto, kind: str, which: int = 0) -> onnx.NodeProto:
     """A spiking node by its function."""
-    return [item for item in model.graph.node if item.op_type == kind][which]
+    return [item for item in model.graph.node if item.op_type.startswith(kind)][which]
 
 
 def number(kind: str, name: str, value: Any) -> Change:
@@ -256,7 +256,7 @@ FAST: dict[str, tuple[Change, str]] = {
     "moving missing": (number("BurstIF", "moving", None), "'moving'"),
     "family unknown": (number("BurstIF", "family", "Evil"), "no known family"),
     "family a number": (number("BurstIF", "family", 3), "no known family"),
-    "op unknown": (number("BurstIF", "op", "System"), "System"),
+    "op unknown": (number("BurstIF", "op", "System"), "too few"),
     "op another": (number("BurstIF", "op", "Sigmoid"), ""),
     "kernel of 2^40": (number("LIPool", "kernel_shape", [2**40, 2**40]), ""),
     "pool stride zero": (number("LIPool", "strides", [0, 0]), ""),
@@ -277,7 +277,7 @@ FAST: dict[str, tuple[Change, str]] = {
     "state without batch": (resize("relu1.spikes", 1, 3, 8, 8), "[N, numbers"),
     "state without sizes": (resize("relu1.spikes", "N", "C", "H", "W"), "[N, numbers"),
     "state of strings": (retype("relu1.spikes", TensorProto.STRING), "float32, int32 or int64"),
-    "states of terabytes": (state_bomb, "more than is allowed"),
+    "states of terabytes": (state_bomb, "the limit is"),
     "clock of a million": (resize("step", 10**6), "one number"),
     "two clocks": (two_clocks, "2 clocks"),
     "clock missing": (rewire("Readout", 1, "x"), "needs the clock"),
@@ -328,8 +328,6 @@ FAST: dict[str, tuple[Change, str]] = {
     "preprocessing a text": (metadata(lambda d: d.update(preprocessing="x")), "preprocessing"),
     "preprocessing divides by zero": (
         metadata(lambda d: d.update(preprocessing={"std": [0.0]})), "preprocessing"),
-    "preprocessing of 10^6 channels": (
-        metadata(lambda d: d.update(preprocessing={"mean": [0.0] * 10**6})), ""),
 }  # fmt: skip
 table("spiking", 3, FAST, fast)
 

@@ -11,6 +11,7 @@ from onnx2snn import __version__
 from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime.cli import guarded, say
 from onnx2snn_runtime.errors import ModelError
+from onnx2snn_runtime.limits import add_limit_arguments
 from onnx2snn_runtime.run_command import add_backend_arguments, add_run_arguments
 
 COMMANDS = {
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_run_arguments(parts["run"])
     _eval_arguments(parts["eval"])
     parts["inspect"].add_argument("model", metavar="MODEL")
+    add_limit_arguments(parts["inspect"], data=False)
     parts["ops"].add_argument("--markdown", action="store_true", help="as a page of the docs")
     for name in ("inspect", "ops", "doctor", "demo"):
         parts[name].add_argument("--json", action="store_true", help="print one JSON document")
@@ -84,6 +86,7 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="refuse what does not spike")
     parser.add_argument("--allow-analog", action="store_true", help="accept that nothing spikes")
     parser.add_argument("--backend", default="auto", help="for calibration and the check")
+    add_limit_arguments(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise without data")
     parser.add_argument("--dry-run", action="store_true", help="do everything but write the file")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -98,6 +101,7 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-drop", type=float, metavar="PTS", help="exit 1 if it loses more")
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     add_backend_arguments(parser)
+    add_limit_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 

@@ -22,9 +22,10 @@ from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.verify import verify
 from onnx2snn_runtime.backends import Backend, open_backend
 from onnx2snn_runtime.data import open_inputs
-from onnx2snn_runtime.errors import ModelError, UsageError
+from onnx2snn_runtime.errors import BackendError, ModelError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
+from onnx2snn_runtime.inference import infer, skeleton
 from onnx2snn_runtime.plan import tensor_shape
 from onnx2snn_runtime.preprocessing import Preprocessing
 
@@ -102,8 +103,14 @@ def convert(
     datasets = {} if calibration is None else open_inputs(calibration, inputs)
     source = CalibrationSource(datasets, calibration_samples, steps, seed)
 
-    normal, notes = normalise(ann, input_shapes=input_shapes or {}, run=engine.compile)
+    try:
+        normal, notes = normalise(ann, input_shapes=input_shapes or {}, run=engine.compile)
+    except BackendError as problem:  # it was tried on noise: the fault is the model's
+        raise ModelError(
+            f"the model cannot be executed: {problem.message}", problem.findings
+        ) from problem
     network = onnx_ir.to_proto(normal)
+    infer(skeleton(network, network.graph.node, network.graph.input))
     placed = classify(network, strict=strict, allow_analog=allow_analog)
     thresholds = calibrate(network, placed, settings, source, engine, progress)
     spiking = rewrite(network, placed, thresholds, settings)

@@ -15,6 +15,9 @@ from onnx2snn_runtime.errors import Finding
 MAX_SIZE = 65_535  # of a kernel, stride, dilation, padding along one axis
 MAX_WINDOW = 2**24  # elements of one kernel
 MAX_GROUPS = 2**20
+MAX_INPUT_ELEMENTS = 2**30
+MAX_EXPANDED_NODES = 1_000_000
+_AUTO_PAD = (b"NOTSET", b"SAME_UPPER", b"SAME_LOWER", b"VALID")
 _ADVICE = "the file is damaged: export it again"
 _SIZES = {"kernel_shape": 1, "strides": 1, "dilations": 1, "pads": 0, "output_padding": 0}
 _WINDOWED = frozenset(
@@ -54,7 +57,62 @@ def _twice(node: NodeProto) -> Iterator[Finding]:
         yield _at(node, "an attribute is stated twice")
 
 
+def input_findings(model: onnx.ModelProto) -> Iterator[Finding]:
+    """Inputs whose sizes no machine could hold, or that are below zero."""
+    for value in model.graph.input:
+        sizes = [
+            size.dim_value
+            for size in value.type.tensor_type.shape.dim
+            if size.HasField("dim_value")
+        ]
+        if any(size < 0 for size in sizes):
+            yield Finding(
+                f"an input with a negative size: {sizes}", _ADVICE, tensor=shown(value.name)
+            )
+        elif math.prod(sizes) > MAX_INPUT_ELEMENTS:
+            why = f"an input of {math.prod(sizes):,} elements; the limit is {MAX_INPUT_ELEMENTS:,}"
+            yield Finding(why, tensor=shown(value.name))
+
+
+def expansion_findings(model: onnx.ModelProto) -> list[Finding]:
+    """Functions that call functions that …: so many nodes that no memory holds them.
+
+    Args:
+        model: its functions must not call each other in a circle.
+    """
+    bodies = {(item.domain, item.name): item.node for item in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Iterable[NodeProto]) -> int:
+        total = 0
+        for node in _with_subgraphs(nodes):
+            key = (node.domain, node.op_type)
+            if key in bodies and key not in sizes:
+                sizes[key] = size(bodies[key])
+            total = min(total + sizes.get(key, 1), MAX_EXPANDED_NODES + 1)
+        return total
+
+    try:
+        is_large = size(model.graph.node) > MAX_EXPANDED_NODES
+    except RecursionError:
+        is_large = True
+    if is_large:
+        return [
+            Finding(f"more than {MAX_EXPANDED_NODES:,} nodes when its functions are written out")
+        ]
+    return []
+
+
 def _window_findings(node: NodeProto) -> Iterator[Finding]:
+    counts = {
+        attribute.name: len(attribute.ints) // (2 if attribute.name == "pads" else 1)
+        for attribute in node.attribute
+        if attribute.name in _SIZES and attribute.ints
+    }
+    if len(set(counts.values())) > 1 or any(
+        attribute.name == "pads" and len(attribute.ints) % 2 for attribute in node.attribute
+    ):
+        yield _at(node, "kernel, strides, dilations and pads are for different numbers of axes")
     for attribute in node.attribute:
         if attribute.ref_attr_name:
             continue
@@ -62,6 +120,8 @@ def _window_findings(node: NodeProto) -> Iterator[Finding]:
             is_number = attribute.type == AttributeProto.INT
             if not is_number or not 1 <= attribute.i <= MAX_GROUPS:
                 yield _at(node, f"group must lie in 1..{MAX_GROUPS:,}, found {attribute.i}")
+        elif attribute.name == "auto_pad" and attribute.s not in _AUTO_PAD:
+            yield _at(node, f"unknown auto_pad {shown(attribute.s, 40)}")
         elif attribute.name in _SIZES:
             yield from _size_findings(node, attribute, _SIZES[attribute.name])
 

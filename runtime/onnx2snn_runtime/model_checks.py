@@ -9,7 +9,11 @@ from typing import Any
 
 import onnx
 
-from onnx2snn_runtime.attribute_checks import attribute_findings
+from onnx2snn_runtime.attribute_checks import (
+    attribute_findings,
+    expansion_findings,
+    input_findings,
+)
 from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import Finding, ModelError
 from onnx2snn_runtime.tensor_checks import (
@@ -49,13 +53,15 @@ def check_model(model: onnx.ModelProto, name: str = "the model") -> None:
     _refuse(
         [f for tensor, place, _ in all_tensors(model) for f in tensor_findings(tensor, place)], name
     )
+    _refuse(function_cycles(model), name)
     _refuse(
         duplicate_findings(model.graph)
         + wiring_findings(model)
-        + function_cycles(model)
+        + expansion_findings(model)
         + value_findings(model)
         + variance_findings(model)
-        + attribute_findings(model),
+        + attribute_findings(model)
+        + list(input_findings(model)),
         name,
     )
 

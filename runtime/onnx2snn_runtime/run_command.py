@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from onnx2snn_runtime.limits import add_limit_arguments
+
 MEBIBYTE = 2**20
 READ_IMAGES = 32  # images read from disk at once
 
@@ -22,6 +24,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-T", "--timesteps", type=int, help="timesteps (default: as recommended)")
     add_backend_arguments(parser)
+    add_limit_arguments(parser)
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     parser.add_argument("-o", "--output", metavar="OUT.npz", help="write the answers here")
     parser.add_argument("--json", action="store_true", help="print one JSON document")

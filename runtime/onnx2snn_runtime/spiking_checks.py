@@ -103,6 +103,8 @@ def _graph_findings(stated: Stated) -> Iterator[Finding]:
     for node in graph.node:
         if node.domain not in (*_STANDARD, DOMAIN):
             yield _at(node, f"unknown operator domain {shown(node.domain)!r}")
+        elif node.domain != DOMAIN and not onnx.defs.has(node.op_type, stated.opset):
+            yield _at(node, f"no operator of operator set {stated.opset}")
         elif node.domain != DOMAIN and node.op_type in _UNBOUNDED:
             yield _at(node, f"a {node.op_type} has no limit on its steps", "it is never run")
     for name, count in Counter(value.name for value in graph.output).items():

@@ -7,15 +7,12 @@ import onnx
 from onnx import NodeProto, helper
 
 from onnx2snn_runtime.disk import shown
-from onnx2snn_runtime.errors import Finding
-from onnx2snn_runtime.format import DOMAIN, NEXT
+from onnx2snn_runtime.errors import Finding, ModelError
+from onnx2snn_runtime.format import NEXT
+from onnx2snn_runtime.inference import MAX_IMAGE_BYTES, infer, skeleton
 from onnx2snn_runtime.neurons import StatefulOperator
-from onnx2snn_runtime.tensor_checks import byte_count
 
-# Sizes of one image: all states together, and any one tensor.
-MAX_IMAGE_BYTES = 4 * 2**30
 _FLOAT_BYTES = 4
-_SMALL_BYTES = 1024  # weights up to this size may be the shapes that operators read
 _DAMAGED = "the file was changed or damaged: convert the network again"
 
 Sizes = tuple[int | None, ...]
@@ -31,16 +28,9 @@ def shape_findings(
         operators: index of a node of our domain to its law.
     """
     try:
-        inferred = onnx.shape_inference.infer_shapes(
-            _skeleton(model, operators), check_type=True, strict_mode=True, data_prop=True
-        )
-    except (
-        onnx.shape_inference.InferenceError,
-        onnx.checker.ValidationError,
-        RuntimeError,
-        ValueError,
-    ) as problem:
-        return [Finding(f"the shapes do not fit together: {shown(problem, 600)}", _DAMAGED)]
+        inferred = infer(_skeleton(model, operators))
+    except ModelError as problem:
+        return [Finding(problem.message, _DAMAGED)]
     values = [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]
     known = {value.name: sizes_of(value) for value in values if _has_shape(value)}
     known.update({tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer})
@@ -64,25 +54,15 @@ def _skeleton(model: onnx.ModelProto, operators: Mapping[int, StatefulOperator])
     """The network with every law replaced by its function f, without large weights."""
     graph = model.graph
     opset = next(item.version for item in model.opset_import if not item.domain)
+    made_states = {value.name for value in graph.output}
     nodes = []
     for index, node in enumerate(graph.node):
         if index not in operators:
             nodes.append(node)
         elif node.op_type != "Tick":
             nodes.append(_plain(node, operators[index], opset))
-    made = {name for node in nodes for name in node.output}
-    read = {name for node in nodes for name in node.input}
-    small = [tensor for tensor in graph.initializer if byte_count(tensor) <= _SMALL_BYTES]
-    large = [
-        helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-        for tensor in graph.initializer
-        if byte_count(tensor) > _SMALL_BYTES and tensor.name in read
-    ]
-    images = [value for value in graph.input if value.name in read]
-    outputs = [onnx.ValueInfoProto(name=value.name) for value in graph.output if value.name in made]
-    skeleton = helper.make_graph(nodes, "skeleton", [*images, *large], outputs, small)
-    opsets = [item for item in model.opset_import if item.domain != DOMAIN]
-    return helper.make_model(skeleton, opset_imports=opsets, ir_version=model.ir_version)
+    images = [value for value in graph.input if value.name + NEXT not in made_states]
+    return skeleton(model, nodes, images)
 
 
 def _plain(node: NodeProto, operator: StatefulOperator, opset: int) -> NodeProto:
