@@ -108,7 +108,7 @@ def _scalar(chance: random.Random, field: Any) -> Any:
     if field.type in (field.TYPE_FLOAT, field.TYPE_DOUBLE):
         return chance.choice(FLOATS)
     if field.type == field.TYPE_ENUM:
-        return chance.randrange(24)
+        return chance.choice([value.number for value in field.enum_type.values])
     number = chance.choice(NUMBERS)
     if field.type == field.TYPE_INT32:
         return max(-(2**31), min(2**31 - 1, number))

@@ -25,7 +25,7 @@ from onnx2snn_runtime.data import open_inputs
 from onnx2snn_runtime.errors import BackendError, ModelError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
-from onnx2snn_runtime.inference import infer, skeleton
+from onnx2snn_runtime.inference import check_shapes
 from onnx2snn_runtime.plan import tensor_shape
 from onnx2snn_runtime.preprocessing import Preprocessing
 
@@ -110,7 +110,7 @@ def convert(
             f"the model cannot be executed: {problem.message}", problem.findings
         ) from problem
     network = onnx_ir.to_proto(normal)
-    infer(skeleton(network, network.graph.node, network.graph.input))
+    check_shapes(network)
     placed = classify(network, strict=strict, allow_analog=allow_analog)
     thresholds = calibrate(network, placed, settings, source, engine, progress)
     spiking = rewrite(network, placed, thresholds, settings)

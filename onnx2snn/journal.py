@@ -3,8 +3,9 @@
 One file per evaluation, named by a key of everything that its result depends on. It is only
 appended to: a header, then a line per batch with all totals so far, each behind a checksum of
 itself. A line that a killed process left half written fails its checksum and is cut off; the line
-before it is where the evaluation goes on. Totals are whole numbers, or sums image by image, so they do not depend on
-where it was cut. The file is locked while in use; the lock ends with the process, however it ends.
+before it is where the evaluation goes on. Totals are whole numbers, or sums
+image by image, so they do not depend on where it was cut. The file is locked while in use; the lock
+ends with the process, however it ends.
 """
 
 import hashlib

@@ -1,6 +1,5 @@
 """Shapes that a spiking network states, against those that follow from its weights."""
 
-import math
 from collections.abc import Iterator, Mapping
 
 import onnx
@@ -9,13 +8,18 @@ from onnx import NodeProto, helper
 from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import Finding, ModelError
 from onnx2snn_runtime.format import NEXT
-from onnx2snn_runtime.inference import MAX_IMAGE_BYTES, infer, skeleton
+from onnx2snn_runtime.inference import (
+    MAX_IMAGE_BYTES,
+    Sizes,
+    image_bytes,
+    infer,
+    size_findings,
+    sizes_of,
+    skeleton,
+)
 from onnx2snn_runtime.neurons import StatefulOperator
 
-_FLOAT_BYTES = 4
 _DAMAGED = "the file was changed or damaged: convert the network again"
-
-Sizes = tuple[int | None, ...]
 
 
 def shape_findings(
@@ -35,15 +39,7 @@ def shape_findings(
     known = {value.name: sizes_of(value) for value in values if _has_shape(value)}
     known.update({tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer})
     found = [*_state_findings(model, operators, known), *_declared_findings(model, known)]
-    return found or [*_threshold_findings(model, operators, known), *_size_findings(model, known)]
-
-
-def sizes_of(value: onnx.ValueInfoProto) -> Sizes:
-    """Sizes of the axes, None where the file gives none or a name."""
-    return tuple(
-        size.dim_value if size.HasField("dim_value") else None
-        for size in value.type.tensor_type.shape.dim
-    )
+    return found or [*_threshold_findings(model, operators, known), *size_findings(known)]
 
 
 def _has_shape(value: onnx.ValueInfoProto) -> bool:
@@ -97,7 +93,7 @@ def _state_findings(
             elif expected is not None and not _agree(stated, expected):
                 why = f"the state is {_text(stated)}, what it sums is {_text(expected)}"
             else:
-                total += _bytes(stated)
+                total += image_bytes(stated)
                 continue
             yield Finding(why, _DAMAGED, shown(node.name), shown(node.op_type), shown(name))
     if total > MAX_IMAGE_BYTES:
@@ -146,24 +142,11 @@ def _threshold_findings(
             yield Finding(why, _DAMAGED, shown(node.name), shown(node.op_type), shown(name))
 
 
-def _size_findings(model: onnx.ModelProto, known: Mapping[str, Sizes]) -> Iterator[Finding]:
-    for name, sizes in known.items():
-        if any(size is not None and size < 0 for size in sizes):
-            yield Finding(f"a negative size: {_text(sizes)}", _DAMAGED, tensor=shown(name))
-        elif _bytes(sizes) > MAX_IMAGE_BYTES:
-            why = f"a tensor {_text(sizes)} of one image takes {_bytes(sizes):,} bytes"
-            yield Finding(why, "this is more than is allowed", tensor=shown(name))
-
-
 def _agree(stated: Sizes, expected: Sizes) -> bool:
     """Same rank and sizes; the batch axis must be free on both sides."""
     return len(stated) == len(expected) and all(
         want is None or have == want for have, want in zip(stated, expected, strict=True)
     )
-
-
-def _bytes(sizes: Sizes) -> int:
-    return _FLOAT_BYTES * math.prod(size for size in sizes if size is not None)
 
 
 def _text(sizes: Sizes) -> str:

@@ -25,7 +25,8 @@ KILLS = 20
 KILLER = """
 import json, os, random, signal, sys, time
 import numpy, numba, onnxruntime
-import onnx2snn.evaluation, onnx2snn_runtime.backends.fused, onnx2snn_runtime.backends.onnxruntime_backend
+import onnx2snn_runtime.backends.fused, onnx2snn_runtime.backends.onnxruntime_backend
+from onnx2snn.evaluation import evaluate
 model, data, kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
 chance = random.Random(0)
 killed = finished = 0
@@ -33,7 +34,7 @@ killed = finished = 0
 def start():
     child = os.fork()
     if child == 0:
-        result = onnx2snn.evaluation.evaluate(model, data, timesteps=[1, 8], resume=model, threads=1)
+        result = evaluate(model, data, timesteps=[1, 8], resume=model, threads=1)
         print(json.dumps(result), flush=True)
         os._exit(0)
     return child
@@ -86,7 +87,7 @@ def test_killed_again_and_again(folder, expected):
     assert not journals(folder)
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
@@ -98,9 +99,9 @@ def stopped_after(batches, folder, **options):
         nonlocal seen
         seen += 1
         if seen == batches:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         evaluate(folder / "net.snn.onnx", folder / "data.npz", timesteps=TIMESTEPS,
                  resume=folder / "net.snn.onnx", progress=progress, **options)  # fmt: skip
     (name,) = journals(folder)
@@ -159,7 +160,7 @@ def test_a_batch_is_not_computed_twice(folder, expected, monkeypatch):
 
 def test_other_settings_have_another_journal(folder):
     first = stopped_after(1, folder)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         evaluate(folder / "net.snn.onnx", folder / "data.npz", timesteps=[2], limit=100,
                  resume=folder / "net.snn.onnx", progress=stop)  # fmt: skip
     assert len(journals(folder)) == 2
@@ -169,7 +170,7 @@ def test_other_settings_have_another_journal(folder):
 
 
 def stop(done, total):
-    raise Stop
+    raise StopError
 
 
 def test_the_journal_of_another_evaluation_is_refused(tmp_path):
