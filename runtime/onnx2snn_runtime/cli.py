@@ -22,6 +22,9 @@ def guarded(
     command: Callable[[argparse.Namespace], int], options: argparse.Namespace, debug: bool
 ) -> int:
     """Run a command; an error becomes one ``error:`` block and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # letters that a narrow locale lacks are no error
+            stream.reconfigure(errors="backslashreplace")
     try:
         with limited(limits_of(options)), _terminated():
             return command(options)
