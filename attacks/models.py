@@ -254,6 +254,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "cycle": (lambda m: m.graph.node[0].input.__setitem__(0, "e"), "form a cycle"),
     "self loop": (lambda m: m.graph.node[1].input.__setitem__(0, "b"), "form a cycle"),
     "function circle": (function_circle, "functions call each other"),
+    "tensor in segments": (lambda m: weight(m).segment.SetInParent(), "stored in segments"),
     "no inputs": (lambda m: m.graph.ClearField("input"), "undefined tensor"),
 }  # fmt: skip
 table("broken", 3, BROKEN, changed)

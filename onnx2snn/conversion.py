@@ -26,6 +26,7 @@ from onnx2snn_runtime.errors import BackendError, ModelError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
 from onnx2snn_runtime.inference import check_shapes
+from onnx2snn_runtime.model_checks import check_model
 from onnx2snn_runtime.plan import tensor_shape
 from onnx2snn_runtime.preprocessing import Preprocessing
 
@@ -147,6 +148,7 @@ def read(model: str | Path | onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
     if isinstance(model, onnx.ModelProto):
         loaded = onnx.ModelProto()
         loaded.CopyFrom(model)
+        check_model(loaded)
         digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     else:
         loaded = load_model(model)

@@ -26,6 +26,8 @@ from onnx2snn.passes.quantisation import StripQuantisation
 from onnx2snn.passes.spellings import LinearSpellings
 from onnx2snn.passes.structure import InitializersOutOfInputs, InlineFunctions, SortNodes
 from onnx2snn.passes.tidy import DropDeadCode, Tidy
+from onnx2snn_runtime.disk import shown
+from onnx2snn_runtime.errors import ModelError
 
 __all__ = ["PIPELINE", "Note", "Pass", "Session", "normalise"]
 
@@ -83,7 +85,13 @@ def normalise(
     session = Session(run, input_shapes or {})
     source = onnx.ModelProto()
     source.CopyFrom(model)  # the IR keeps and renames the tensors of its proto
-    normal = ir.from_proto(source)
+    try:
+        normal = ir.from_proto(source)
+    except ir.serde.SerdeError as problem:
+        reason: BaseException = problem
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        raise ModelError(f"the model cannot be read: {shown(reason, 300)}") from problem
     for item in PIPELINE:
         normal = item(session).run(normal)
     return normal, list(dict.fromkeys(session.notes))

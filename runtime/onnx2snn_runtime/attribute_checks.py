@@ -5,6 +5,7 @@ onnxruntime and shape inference divide by strides and loop over kernels before t
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import onnx
 from onnx import AttributeProto, NodeProto
@@ -17,6 +18,12 @@ MAX_WINDOW = 2**24  # elements of one kernel
 MAX_GROUPS = 2**20
 MAX_INPUT_ELEMENTS = 2**30
 MAX_EXPANDED_NODES = 1_000_000
+_MESSAGES: dict[int, Literal["t", "g", "sparse_tensor", "tp"]] = {
+    AttributeProto.TENSOR: "t",
+    AttributeProto.GRAPH: "g",
+    AttributeProto.SPARSE_TENSOR: "sparse_tensor",
+    AttributeProto.TYPE_PROTO: "tp",
+}
 _AUTO_PAD = (b"NOTSET", b"SAME_UPPER", b"SAME_LOWER", b"VALID")
 _ADVICE = "the file is damaged: export it again"
 _SIZES = {"kernel_shape": 1, "strides": 1, "dilations": 1, "pads": 0, "output_padding": 0}
@@ -34,6 +41,7 @@ def attribute_findings(model: onnx.ModelProto) -> list[Finding]:
     for nodes in (model.graph.node, *(function.node for function in model.functions)):
         for node in _with_subgraphs(nodes):
             findings += _twice(node)
+            findings += _empty(node)
             if node.op_type in _WINDOWED:
                 findings += _window_findings(node)
     return findings
@@ -101,6 +109,13 @@ def expansion_findings(model: onnx.ModelProto) -> list[Finding]:
             Finding(f"more than {MAX_EXPANDED_NODES:,} nodes when its functions are written out")
         ]
     return []
+
+
+def _empty(node: NodeProto) -> Iterator[Finding]:
+    for attribute in node.attribute:
+        field = _MESSAGES.get(attribute.type)
+        if field and not attribute.ref_attr_name and not attribute.HasField(field):
+            yield _at(node, f"the attribute {shown(attribute.name, 60)} holds nothing")
 
 
 def _window_findings(node: NodeProto) -> Iterator[Finding]:

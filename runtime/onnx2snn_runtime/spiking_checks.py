@@ -17,6 +17,7 @@ from onnx import FunctionProto, NodeProto, TensorProto, numpy_helper
 from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import Finding, ModelError
 from onnx2snn_runtime.format import DOMAIN, NEXT, read_metadata
+from onnx2snn_runtime.model_checks import stored_findings
 from onnx2snn_runtime.neurons import ACTIVATIONS, StatefulOperator, parse_node
 from onnx2snn_runtime.ops import OPERATORS
 from onnx2snn_runtime.spiking_shapes import shape_findings
@@ -79,6 +80,7 @@ def check_spiking(model: onnx.ModelProto) -> None:
             advice="convert it first: onnx2snn MODEL.onnx",
         )
     stated = Stated(model)
+    _refuse(stored_findings(model))
     _refuse([*_graph_findings(stated), *_parse(stated)])
     _refuse([*_node_findings(stated), *_function_findings(stated)])
     _refuse([*_state_findings(stated), *_threshold_findings(stated)])
