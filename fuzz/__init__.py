@@ -1,1 +1,1 @@
-"""Fuzzing: targets, a seed corpus, a mutation loop that needs nothing, harnesses for Atheris."""
+"""Fuzzing: targets, a seed corpus, a mutation loop that needs nothing, a harness for Atheris."""

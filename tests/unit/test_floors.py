@@ -3,6 +3,7 @@
 Source: the advisories of the projects; what each floor keeps out stands beside it.
 """
 
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -25,7 +26,8 @@ def declared():
     if not path.is_file():
         pytest.skip("pyproject.toml is not beside tests/")
     project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-    lines = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
+    lines = [*project["dependencies"], *extras]
     return dict(re.match(r"([\w-]+)(?:\[.*?\])?>=([\d.]+)", line).groups() for line in lines)
 
 
