@@ -174,12 +174,16 @@ class LayerCalibration:
         maximum: largest activation of the layer.
         saturated: share of activations above burst_limit · threshold.
         dead: share of channels that were always zero.
+        decay: the layer's own decay of the unit in the refining code; None leaves the recipe's.
+        halvings: how often the unit may halve in the refining code; None sets no limit.
     """
 
     threshold: Floats
     maximum: float
     saturated: float
     dead: float
+    decay: int | None = None
+    halvings: int | None = None
 
 
 def collect(

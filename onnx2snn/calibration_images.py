@@ -54,6 +54,13 @@ class CalibrationSource:
             if done >= self.count:
                 return
 
+    def labels(self, count: int) -> Any | None:
+        """Classes of the first images, [count], or None where they are not known."""
+        if len(self.datasets) != 1:
+            return None
+        (dataset,) = self.datasets.values()
+        return None if dataset.labels is None else dataset.labels[:count]
+
 
 def image_inputs(network: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Name and shape without batch of every input that is an image."""

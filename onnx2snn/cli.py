@@ -69,7 +69,7 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration", metavar="DATA", help="images for the thresholds")
     parser.add_argument("--calibration-samples", type=int, default=512, metavar="N",
                         help="at most so many of them (512)")  # fmt: skip
-    parser.add_argument("--recipe", default="fast", help=f"{', '.join(RECIPES)} (fast)")
+    parser.add_argument("--recipe", help=f"{', '.join(RECIPES)} (fast)")
     parser.add_argument("--burst", type=int, metavar="γ", help="spikes per neuron and step at most")
     parser.add_argument("--v0", type=float, help="initial charge in units of the threshold")
     parser.add_argument("--scale", type=float, help="factor on the calibrated threshold")
@@ -80,6 +80,9 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
                        help="a threshold for every channel (default: see the recipe)")  # fmt: skip
     group.add_argument("--per-layer", dest="per_channel", action="store_false",
                        help="one threshold for all of a layer")  # fmt: skip
+    parser.add_argument("--target-drop", type=float, metavar="PTS",
+                        help="search the least energy that loses at most these")  # fmt: skip
+    parser.add_argument("--max-timesteps", type=int, default=8, help="for --target-drop (8)")
     parser.add_argument("--preprocess", metavar="SPEC", help="imagenet, unit, none or mean=…,std=…")
     parser.add_argument("--input-shape", action="append", default=[], metavar="NAME:1,3,32,32",
                         help="sizes that the model leaves open")  # fmt: skip

@@ -2,40 +2,34 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx_ir
 
 from onnx2snn import __version__
-from onnx2snn.calibrate import LayerCalibration, check_rule, collect, set_threshold
+from onnx2snn.calibrate import check_rule
 from onnx2snn.calibration_images import CalibrationSource
-from onnx2snn.classify import Placed, Role, classify
 from onnx2snn.passes import normalise
-from onnx2snn.reach import keep_reach
+from onnx2snn.preparation import Progress, prepare
 from onnx2snn.recipes import Recipe, find_recipe
-from onnx2snn.rewrite import rewrite
 from onnx2snn.spiking_model import SpikingModel
+from onnx2snn.tune import tune
 from onnx2snn.verify import verify
-from onnx2snn_runtime.backends import Backend, open_backend
+from onnx2snn_runtime.backends import open_backend
 from onnx2snn_runtime.data import open_inputs
 from onnx2snn_runtime.errors import BackendError, ModelError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
 from onnx2snn_runtime.inference import check_shapes
 from onnx2snn_runtime.model_checks import check_model
-from onnx2snn_runtime.plan import tensor_shape
 from onnx2snn_runtime.preprocessing import Preprocessing
 
-Progress = Callable[[str, int, int], None]
-"""Told the stage, how many images are done, and how many there are."""
-
 CALIBRATION_SAMPLES = 512
-BATCH_BYTES = 256 * 2**20
-MAX_BATCH = 64
+MAX_TIMESTEPS = 8
+LARGEST_TIMESTEPS = 32
 
 
 def convert(
@@ -43,13 +37,15 @@ def convert(
     *,
     calibration: Any = None,
     calibration_samples: int = CALIBRATION_SAMPLES,
-    recipe: str | Recipe = "fast",
+    recipe: str | Recipe | None = None,
     burst: int | None = None,
     v0: float | None = None,
     scale: float | None = None,
     threshold: str | None = None,
     percentile: float | None = None,
     per_channel: bool | None = None,
+    target_drop: float | None = None,
+    max_timesteps: int = MAX_TIMESTEPS,
     preprocess: str | Preprocessing | None = None,
     input_shapes: Mapping[str, Sequence[int | str]] | None = None,
     strict: bool = False,
@@ -65,13 +61,16 @@ def convert(
         calibration: images for the thresholds: a path or an array (see ``open_data``), for several
             inputs a mapping or an ``.npz`` by their names; None takes noise and warns.
         calibration_samples: how many of them at most.
-        recipe: ``fast``, ``paper``, ``if``, ``refine``, or a ``Recipe``.
+        recipe: ``fast`` (the default), ``paper``, ``if``, ``refine``, or a ``Recipe``.
         burst: burst limit γ, spikes per neuron and step at most.
         v0: initial charge in units of the threshold, 0 ≤ v0 < 1.
         scale: factor on the calibrated threshold.
         threshold: threshold rule, ``max``, ``percentile`` or ``mse``.
         percentile: percentile of the rule ``percentile``.
         per_channel: one threshold per channel instead of per layer.
+        target_drop: choose the settings: the least energy whose expected loss of accuracy on new
+            images is at most this many points. With a recipe only its settings are searched.
+        max_timesteps: steps at most, for ``target_drop``.
         preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``.
         input_shapes: sizes of dynamic inputs, batch first.
         strict: refuse graded operators, and a network whose check fails.
@@ -89,13 +88,14 @@ def convert(
         DataError: the calibration images do not fit.
         UsageError: an option is out of range.
     """
-    settings = (find_recipe(recipe) if isinstance(recipe, str) else recipe).with_options(
-        burst_limit=burst, v0=v0, scale=scale, rule=threshold, percentile=percentile,
-        per_channel=per_channel,
-    )  # fmt: skip
-    check_rule(settings.rule)
-    if calibration_samples < 1:
-        raise UsageError(f"--calibration-samples must be at least 1, got {calibration_samples}")
+    starts = [
+        (find_recipe(entry) if isinstance(entry, str) else entry).with_options(
+            burst_limit=burst, v0=v0, scale=scale, rule=threshold, percentile=percentile,
+            per_channel=per_channel,
+        )
+        for entry in candidates(recipe, target_drop)
+    ]  # fmt: skip
+    check_options(starts, calibration_samples, target_drop, max_timesteps)
     engine, _ = open_backend(backend)
     steps = preprocess if isinstance(preprocess, Preprocessing) else Preprocessing.parse(preprocess)
     ann, digest = read(model)
@@ -112,12 +112,22 @@ def convert(
         ) from problem
     network = onnx_ir.to_proto(normal)
     check_shapes(network)
-    placed = classify(network, strict=strict, allow_analog=allow_analog)
-    thresholds = calibrate(network, placed, settings, source, engine, progress)
-    spiking = rewrite(network, placed, thresholds, settings)
+    prepared = [
+        (prepare(network, start.code, source, engine, progress, strict=strict,
+                 allow_analog=allow_analog), start)
+        for start in starts
+    ]  # fmt: skip
+    tuning = None
+    (preparation, settings), *_ = prepared
+    if target_drop is not None and preparation.histograms:
+        tuning = tune(prepared, target_drop, max_timesteps, progress)
+        settings = tuning.chosen.recipe
+        preparation = next(item for item, start in prepared if start.name == settings.name)
+    spiking, thresholds = preparation.spiking(settings)
+    network, placed = preparation.network, preparation.placed
     check = verify(network, spiking, placed, thresholds, settings, source, engine, progress)
 
-    result = SpikingModel(spiking, network, settings, placed, thresholds, check, notes)
+    result = SpikingModel(spiking, network, settings, placed, thresholds, check, notes, tuning)
     write_metadata(spiking, {
         "format_version": FORMAT_VERSION,
         "onnx2snn": __version__,
@@ -127,9 +137,17 @@ def convert(
         "preprocessing": steps.to_json() if steps else None,
         "source_sha256": digest,
         "calibration": {"images": source.count, "noise": source.is_noise},
+        "tuning": tuning.as_dict() if tuning else None,
         "work": result.work.as_dict(),
         "verified": check.passed,
     })  # fmt: skip
+    if tuning is not None and not tuning.reached:
+        warnings.warn(
+            f"no setting is expected to lose at most {target_drop} points; taken is the most "
+            f"accurate one, expected to lose {tuning.chosen.expected_loss:.2f}",
+            UserWarning,
+            stacklevel=2,
+        )
     for note in notes:
         if note.is_warning:
             warnings.warn(note.text, UserWarning, stacklevel=2)
@@ -141,6 +159,27 @@ def convert(
             stacklevel=2,
         )
     return result
+
+
+def candidates(recipe: str | Recipe | None, target_drop: float | None) -> Sequence[str | Recipe]:
+    """The recipes to start from: the one that is asked for, or the best of each code to search."""
+    if recipe is not None:
+        return (recipe,)
+    return ("fast",) if target_drop is None else ("refine", "fast")
+
+
+def check_options(
+    recipes: Sequence[Recipe], samples: int, target_drop: float | None, max_timesteps: int
+) -> None:
+    """Refuse numbers out of range before anything is read."""
+    for entry in recipes:
+        check_rule(entry.rule)
+    if samples < 1:
+        raise UsageError(f"--calibration-samples must be at least 1, got {samples}")
+    if target_drop is not None and not 0.0 < target_drop <= 100.0:
+        raise UsageError(f"--target-drop must lie in 0..100 points, got {target_drop}")
+    if not 1 <= max_timesteps <= LARGEST_TIMESTEPS:
+        raise UsageError(f"--max-timesteps must lie in 1..{LARGEST_TIMESTEPS}, got {max_timesteps}")
 
 
 def read(model: str | Path | onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
@@ -159,44 +198,3 @@ def read(model: str | Path | onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
             "the model is a spiking network already", advice="run it: onnx2snn run MODEL INPUT"
         )
     return loaded, digest
-
-
-def calibrate(
-    network: onnx.ModelProto,
-    placed: list[Placed],
-    recipe: Recipe,
-    source: CalibrationSource,
-    backend: Backend,
-    progress: Progress,
-) -> dict[str, LayerCalibration]:
-    """Threshold of every neuron layer, by the name of its output tensor."""
-    layers = {item.node.output[0]: item.node for item in placed if item.role is Role.NEURON}
-    if not layers:
-        return {}
-    done = 0
-
-    def advance(images: int) -> None:
-        nonlocal done
-        done += images
-        progress("calibrate", done, source.count)
-
-    size = batch_size(network)
-    batches = source.batches(network, size)
-    histograms = collect(network, layers, batches, backend, advance)
-    ranks = {value.name: len(tensor_shape(value)) for value in network.graph.value_info}
-    ranks.update({value.name: len(tensor_shape(value)) for value in network.graph.output})
-    return {
-        name: keep_reach(
-            set_threshold(histogram, ranks.get(name, 2), recipe), histogram, layers[name], recipe
-        )
-        for name, histogram in histograms.items()
-    }
-
-
-def batch_size(network: onnx.ModelProto) -> int:
-    """How many images at once keep all activations of the ANN within the memory budget."""
-    values = sum(
-        int(np.prod([size for size in tensor_shape(value) if isinstance(size, int)]))
-        for value in network.graph.value_info
-    )
-    return max(1, min(MAX_BATCH, BATCH_BYTES // max(1, 4 * values)))

@@ -12,7 +12,8 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx2snn.costs import FanOut, multiplications
-from onnx2snn_runtime.plan import Plan, Stateful
+from onnx2snn_runtime.engine import Observer
+from onnx2snn_runtime.plan import Plan, Segment, Stateful
 
 PICOJOULE_MAC = 4.6  # float32 multiply 3.7 + add 0.9
 PICOJOULE_AC = 0.9  # float32 add
@@ -37,6 +38,12 @@ class EnergyMeter:
         for unit in plan.stateful:
             if unit.operator.family != "Readout":
                 self.fan_out[unit.name] = fan_out.of(unit.output).reshape(-1)
+        self.graded_fan_out = {
+            name: fan_out.of(name).reshape(-1)
+            for unit in plan.units
+            if isinstance(unit, Segment)
+            for name in unit.graded
+        }
         head = {node.name for node in plan.head.model.graph.node} if plan.head else set()
         tail = {node.name for node in plan.tail.model.graph.node} if plan.tail else set()
         self.head_macs = sum(count for name, count in self.macs_by_node.items() if name in head)
@@ -100,7 +107,7 @@ class EnergyMeter:
         }
 
 
-class Traffic:
+class Traffic(Observer):
     """What is sent, step by step, summed over images.
 
     All sums are of whole numbers below 2^53: they do not depend on the order of adding.
@@ -118,6 +125,15 @@ class Traffic:
         self.spikes: defaultdict[int, float] = defaultdict(float)
         self.synops: defaultdict[int, float] = defaultdict(float)
         self.graded_macs: defaultdict[int, float] = defaultdict(float)
+        self.last: dict[str, Any] = {}
+
+    def observe_graded(self, name: str, first_step: int, values: Any) -> None:
+        """A changed value is sent on: one multiply-accumulate for each weight that it meets."""
+        for offset, value in enumerate(values):
+            changed = value != self.last.get(name, 0)
+            macs = float((changed.reshape(len(value), -1) @ self.meter.graded_fan_out[name]).sum())
+            self.graded_macs[first_step + offset] += macs
+            self.last[name] = value
 
     def add(self, other: "Traffic") -> None:
         """Add what another one has counted."""

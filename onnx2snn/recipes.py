@@ -25,6 +25,9 @@ class Recipe:
         percentile: percentile of the rule ``percentile``.
         decay: ``refine`` only: after a small correction the unit shrinks by 2^decay.
         dead_zone: ``refine`` only: corrections of at most this many units are not sent.
+        precision: ``refine`` only: last unit after the recommended steps, in units of a layer's
+            range and on average over layers that are balanced against each other (``balance``);
+            None takes thresholds by rule and scale.
         recommended_timesteps: steps recommended without tuning.
         summary: one line for ``--help``.
     """
@@ -40,6 +43,7 @@ class Recipe:
     percentile: float = 99.9
     decay: int = 1
     dead_zone: float = 0.5
+    precision: float | None = None
     recommended_timesteps: int = 4
     summary: str = ""
 

@@ -153,12 +153,13 @@ class _Writer:
         shape = self.shape(layer)
         if recipe.code == "refine":
             gentle = recipe.burst_limit <= 2
+            halvings = self.calibration[layer].halvings
             attributes = {
                 "burst_limit": float(recipe.burst_limit),
                 "growth": 1.0 if gentle else 2.0,
-                "decay": float(recipe.decay),
+                "decay": float(self.calibration[layer].decay or recipe.decay),
                 "dead_zone": float(recipe.dead_zone),
-                "lowest": LOWEST_EXPONENT,
+                "lowest": LOWEST_EXPONENT if halvings is None else -float(halvings),
                 "highest": 0.0 if gentle else 2.0,
                 "low": max(low, -HUGE),
                 "high": min(high, HUGE),

@@ -10,6 +10,7 @@ from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import multiplications
 from onnx2snn.recipes import Recipe
+from onnx2snn.tune import Tuning
 from onnx2snn.verify import Check
 from onnx2snn.work import Work, measure_work
 from onnx2snn_runtime.files import save_model
@@ -62,6 +63,7 @@ class SpikingModel:
         calibration: output tensor of a neuron to its calibration.
         check: comparison with the ANN, layer by layer.
         notes: what the passes did, and why a rewrite did not fire.
+        tuning: what the tuner tried and chose, or None.
     """
 
     proto: onnx.ModelProto
@@ -71,6 +73,7 @@ class SpikingModel:
     calibration: dict[str, LayerCalibration]
     check: Check
     notes: list[Any]
+    tuning: Tuning | None = None
 
     @property
     def layers(self) -> list[Layer]:

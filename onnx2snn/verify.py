@@ -14,7 +14,7 @@ from onnx2snn.costs import multiplications
 from onnx2snn.diagnose import FALLING, TOLERANCE, Evidence, cause
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends.base import Backend
-from onnx2snn_runtime.engine import Engine
+from onnx2snn_runtime.engine import Engine, Observer
 from onnx2snn_runtime.plan import Stateful, make_plan
 
 TIMESTEPS = {"rate": 64, "refine": 16}
@@ -45,7 +45,7 @@ class Check:
     layer_errors: dict[str, float] = field(default_factory=dict)
 
 
-class _Means:
+class _Means(Observer):
     """Mean output of every stateful operator, after the last step and after half of them.
 
     ``saturated`` counts, in the second half, how often a neuron sends the burst limit; ``spikes``

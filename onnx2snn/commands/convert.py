@@ -55,6 +55,8 @@ def convert_and_write(options: argparse.Namespace) -> int:
             threshold=options.threshold,
             percentile=options.percentile,
             per_channel=options.per_channel,
+            target_drop=options.target_drop,
+            max_timesteps=options.max_timesteps,
             preprocess=options.preprocess,
             input_shapes=parse_shapes(options.input_shape),
             strict=options.strict,

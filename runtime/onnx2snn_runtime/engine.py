@@ -24,6 +24,10 @@ class Observer(Protocol):
     def observe(self, unit: Stateful, first_step: int, outputs: Array, counts: Array) -> None:
         """``outputs`` [C,N,*] and spike ``counts`` [C,N,*] (None for graded operators)."""
 
+    def observe_graded(self, name: str, first_step: int, values: Array) -> None:
+        """``values`` [C,N,*] of a nonlinear operator without a state, in the refining code."""
+        return
+
 
 class Engine:
     """Steps a plan over time on a backend.
@@ -94,6 +98,9 @@ class Engine:
         for index, (unit, runner) in enumerate(zip(self.plan.units, self.runners, strict=True)):
             if isinstance(unit, Segment):
                 values.update(run_merged(runner, values, unit.inputs))
+                if observer is not None:
+                    for name in unit.graded:
+                        observer.observe_graded(name, first, values[name])
             else:
                 chunk = self.make_chunk(unit, runner, values, states, first)
                 chunk.record = observer is not None

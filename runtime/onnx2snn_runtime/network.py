@@ -46,7 +46,7 @@ class Result:
         return next(iter(self.outputs.values()))
 
 
-class SpikeRecorder:
+class SpikeRecorder(Observer):
     """Sums |n| over the steps, per layer, image and neuron."""
 
     def __init__(self) -> None:

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 
 from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT
 from onnx2snn_runtime.neurons import StatefulOperator, parse_node
+from onnx2snn_runtime.ops import OPERATORS, Law
 from onnx2snn_runtime.spiking_checks import check_spiking
 
 Shape = tuple[int | str, ...]
@@ -31,12 +32,15 @@ class Segment:
         inputs: tensors it reads from other parts.
         outputs: tensors that other parts read.
         model: the part as a stateless ONNX model, batch first.
+        graded: outputs of nonlinear operators, which stand between neurons in the refining code
+            only; what they hand on are values, not spikes.
     """
 
     level: int
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     model: onnx.ModelProto
+    graded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ class _Planner:
             if value.name not in self.states and value.name not in self.initializers
         }
         self.opset = next((item.version for item in model.opset_import if not item.domain), 18)
+        self.level_of: dict[str, int] = {}
         self.shapes = self.infer_shapes()
 
     def infer_shapes(self) -> dict[str, Shape]:
@@ -187,7 +192,7 @@ class _Planner:
                 if node.domain != DOMAIN and levels[i] == level and i not in tail_nodes
             ]  # fmt: skip
             if members:
-                segment = self.segment(level, members)
+                segment = self.segment(level, members, self.graded(members) if level else ())
                 if level == 0:
                     head = segment
                 else:
@@ -207,7 +212,7 @@ class _Planner:
 
     def place(self) -> tuple[dict[int, int], set[int]]:
         """Level of every node, and the nodes of the tail, by index."""
-        level_of: dict[str, int] = {}
+        level_of = self.level_of
         levels: dict[int, int] = {}
         nodes = self.graph.node
         for i, node in enumerate(nodes):
@@ -226,7 +231,22 @@ class _Planner:
         # what only the tail reads of the head may stay in the head: it is computed once
         return levels, tail
 
-    def segment(self, level: int, members: Sequence[int]) -> Segment:
+    def graded(self, members: Sequence[int]) -> tuple[str, ...]:
+        """Outputs of those nodes that are not affine in what moves."""
+        found = []
+        for node in (self.graph.node[i] for i in members):
+            moving = [i for i, name in enumerate(node.input) if self.level_of.get(name, 0) > 0]
+            entry = OPERATORS.get(node.op_type)
+            affine = entry is not None and {
+                Law.AFFINE: True,
+                Law.AFFINE_ONE: len(moving) == 1,
+                Law.AFFINE_FIRST: moving == [0],
+            }.get(entry.law, False)
+            if moving and not affine:
+                found.append(node.output[0])
+        return tuple(found)
+
+    def segment(self, level: int, members: Sequence[int], graded: tuple[str, ...] = ()) -> Segment:
         """The stateless nodes with these indices as a model of their own."""
         chosen = set(members)
         nodes = [self.graph.node[i] for i in members]
@@ -239,7 +259,7 @@ class _Planner:
             if i not in chosen
             for name in _reads(node)
         } | set(self.outputs)
-        outputs = sorted(made & outside)
+        outputs = sorted((made & outside) | set(graded))
         weights = [item for name, item in self.initializers.items() if name in read]
         types = {
             value.name: value.type.tensor_type.elem_type
@@ -256,7 +276,7 @@ class _Planner:
         model = onnx.helper.make_model(
             graph, opset_imports=opsets, ir_version=self.model.ir_version
         )
-        return Segment(level, tuple(inputs), tuple(outputs), model)
+        return Segment(level, tuple(inputs), tuple(outputs), model, graded)
 
     def value(self, name: str, types: dict[str, int]) -> onnx.ValueInfoProto:
         """Type and shape of a tensor at the border of a segment."""

@@ -34,6 +34,7 @@ class Activation:
         high: supremum of f, or inf.
         rectifier: piecewise linear and used between layers, so it is a neuron wherever it stands;
             other functions are neurons only in front of weights.
+        nondecreasing: x ≤ y implies f(x) ≤ f(y), whatever the attributes.
         since: first operator set that has the operator.
         spell: writes f in standard operators, for older operator sets.
         parameters: float attributes that ``spell`` reads.
@@ -44,6 +45,7 @@ class Activation:
     low: float = -UNBOUNDED
     high: float = UNBOUNDED
     rectifier: bool = False
+    nondecreasing: bool = False
     since: int = 1
     spell: Spell | None = None
     parameters: tuple[str, ...] = ()
@@ -88,25 +90,27 @@ def register(activation: Activation) -> Activation:
     return activation
 
 
-register(Activation("Relu", homogeneous=True, low=0.0, rectifier=True))
+register(Activation("Relu", homogeneous=True, low=0.0, rectifier=True, nondecreasing=True))
 register(Activation("LeakyRelu", homogeneous=True, rectifier=True))
 register(Activation("PRelu", homogeneous=True, rectifier=True))
-register(Activation("Clip", rectifier=True))  # bounds are inputs, the node carries the range
+register(
+    Activation("Clip", rectifier=True, nondecreasing=True)
+)  # bounds are inputs, the node carries the range
 
 # smooth activations; the ranges are those of f, rounded outwards where they are not exact
-register(Activation("Sigmoid", low=0.0, high=1.0))
+register(Activation("Sigmoid", low=0.0, high=1.0, nondecreasing=True))
 register(Activation("HardSigmoid", low=0.0, high=1.0))
-register(Activation("Tanh", low=-1.0, high=1.0))
-register(Activation("Softsign", low=-1.0, high=1.0))
-register(Activation("Erf", low=-1.0, high=1.0))
-register(Activation("Softplus", low=0.0))
+register(Activation("Tanh", low=-1.0, high=1.0, nondecreasing=True))
+register(Activation("Softsign", low=-1.0, high=1.0, nondecreasing=True))
+register(Activation("Erf", low=-1.0, high=1.0, nondecreasing=True))
+register(Activation("Softplus", low=0.0, nondecreasing=True))
 register(Activation("Abs", homogeneous=True, low=0.0))
 register(Activation("Elu"))  # −alpha at least
 register(Activation("Celu"))  # −alpha at least
 register(Activation("Selu", low=-1.7582))
 register(Activation("HardSwish", low=-0.375))
 register(Activation("Mish", low=-0.3089))
-register(Activation("Exp", low=0.0))
+register(Activation("Exp", low=0.0, nondecreasing=True))
 register(Activation("ThresholdedRelu"))  # alpha may be negative
 register(Activation("Shrink"))
 

@@ -1,0 +1,152 @@
+"""How fine each layer should be: reverse water-filling over layers.
+
+Let δ_l be the last unit of layer l in units of its own range (99.9 % of its activations). Rounding
+to δ_l changes the decision values by an error whose square is s_l·δ_l² (measured, one layer at a
+time), and every halving of δ_l costs about c_l synaptic operations, those of one spike of each
+active neuron. The least error for a given cost then has
+
+    δ_l² ∝ c_l / s_l          (Lagrange multipliers on Σ s_l δ_l² and −Σ c_l log2 δ_l)
+
+so that layers that matter much or cost little, often the first and the last, are made finer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil, log2
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from onnx2snn.calibrate import LayerCalibration, with_outputs
+from onnx2snn.costs import FanOut
+from onnx2snn.decision import decision_values
+from onnx2snn.recipes import Recipe
+from onnx2snn_runtime.backends import Backend
+
+PROBE = 1.0 / 64  # unit of the rounding that measures s_l: small enough for a linear response
+FACTORS = (1.0 / 16, 4.0)
+START = (
+    1.0 / 6
+)  # first unit of a layer of factor 1: coarser makes more to correct, finer more spikes
+FIRST_REACH = 0.5  # the first burst reaches at least this part of a layer's range …
+GENTLE_REACH = 0.5  # … and with γ ≤ 2, where the unit never grows, at least this
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Fineness of the layers against each other.
+
+    Attributes:
+        ranges: layer to its range, in units of the ANN's activation.
+        factors: layer to the factor on the common last unit; their cost-weighted mean is 1.
+    """
+
+    ranges: dict[str, float]
+    factors: dict[str, float]
+
+    def apply(
+        self, calibration: Mapping[str, LayerCalibration], recipe: Recipe
+    ) -> dict[str, LayerCalibration]:
+        """First unit, decay and number of halvings of every layer.
+
+        A layer's last unit is ``precision`` · factor in units of its range. Its first unit is
+        coarser by as many halvings as bring a layer of factor 1 to ``START``, and by more where the
+        first burst would not reach its range. The decay is the least that makes all halvings within
+        the recommended steps; then the unit stays.
+        """
+        assert recipe.precision is not None
+        limit, steps = recipe.burst_limit, recipe.recommended_timesteps
+        least = GENTLE_REACH if limit <= 2 else FIRST_REACH / limit
+        common = max(0, round(log2(START / recipe.precision)))
+        found = {}
+        for name, entry in calibration.items():
+            last = recipe.precision * self.factors[name]
+            halvings = max(common, ceil(log2(least / last))) if steps > 1 else 0
+            decay = max(1, ceil(halvings / max(1, steps - 1)))
+            unit = np.full_like(entry.threshold, last * 2.0**halvings * self.ranges[name])
+            found[name] = replace(
+                entry, threshold=unit, decay=decay, halvings=halvings, saturated=0.0
+            )
+        return found
+
+
+def measure_balance(
+    ann: onnx.ModelProto, ranges: Mapping[str, float], feeds: Mapping[str, Any], backend: Backend
+) -> Balance:
+    """Measure s_l and c_l on images.
+
+    Args:
+        ann: normalised network.
+        ranges: neuron layers by output tensor, with their ranges.
+        feeds: images by input name.
+        backend: where the ANN runs.
+    """
+    known = {name: size or 1.0 for name, size in ranges.items()}
+    plain = backend.compile(with_outputs(ann, known))(feeds)
+    outputs = [output.name for output in ann.graph.output]
+    reference = {name: decision_values(plain[name]) for name in outputs}
+    fan_out = FanOut(ann)
+    rounding = backend.compile(rounded(ann, list(known)))
+    nothing = {step_name(name): np.float32(0) for name in known}
+    factors = {}
+    for name, size in known.items():
+        active = (np.abs(plain[name]) > size * PROBE).mean(axis=0)
+        cost = float((active * np.maximum(fan_out.of(name)[0], 1.0)).sum())
+        steps = {**nothing, step_name(name): np.float32(size * PROBE)}
+        changed = rounding({**feeds, **{k: np.asarray(v) for k, v in steps.items()}})
+        error = sum(_relative(decision_values(changed[n]), reference[n]) for n in outputs)
+        factors[name] = (cost, error)
+    return Balance(known, _factors(factors))
+
+
+def _factors(measured: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    costs = np.maximum([cost for cost, _ in measured.values()], 1.0)
+    errors = np.array([error for _, error in measured.values()])
+    errors = np.maximum(errors, max(errors.max(initial=0.0), 1e-30) * 1e-6)
+    logarithms = 0.5 * (np.log(costs) - np.log(errors))
+    logarithms -= np.average(logarithms, weights=costs)
+    values = np.clip(np.exp(logarithms), *FACTORS)
+    return dict(zip(measured, values.tolist(), strict=True))
+
+
+def _relative(found: Any, expected: Any) -> float:
+    """Squared error relative to the square of what is expected."""
+    if expected.dtype.kind != "f":
+        return 0.0
+    distance = float(((found.astype(np.float64) - expected) ** 2).sum())
+    return distance / max(float((expected.astype(np.float64) ** 2).sum()), 1e-30)
+
+
+def step_name(layer: str) -> str:
+    """Name of the input that says to which step a layer is rounded; 0 leaves it as it is."""
+    return f"{layer}.rounding_step"
+
+
+def rounded(ann: onnx.ModelProto, layers: list[str]) -> onnx.ModelProto:
+    """The ANN with an input per layer that rounds its activations to whole steps."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(ann)
+    graph = changed.graph
+    nodes = []
+    for node in ann.graph.node:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        nodes.append(copy)
+        for index, name in enumerate(node.output):
+            if name not in layers:
+                continue
+            step, exact = step_name(name), f"{name}.exact"
+            copy.output[index] = exact
+            nodes += [
+                helper.make_node("Div", [exact, step], [f"{name}.ratio"]),
+                helper.make_node("Round", [f"{name}.ratio"], [f"{name}.whole"]),
+                helper.make_node("Mul", [f"{name}.whole", step], [f"{name}.rounded"]),
+                helper.make_node("Cast", [step], [f"{name}.rounds"], to=onnx.TensorProto.BOOL),
+                helper.make_node("Where", [f"{name}.rounds", f"{name}.rounded", exact], [name]),
+            ]
+            graph.input.append(helper.make_tensor_value_info(step, onnx.TensorProto.FLOAT, []))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return changed

@@ -1,0 +1,140 @@
+"""What a conversion knows before it chooses thresholds; from it any recipe can be tried."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx2snn.balance import Balance, measure_balance
+from onnx2snn.calibrate import Histogram, LayerCalibration, collect, set_threshold
+from onnx2snn.calibration_images import CalibrationSource
+from onnx2snn.classify import Placed, Role, classify
+from onnx2snn.pool_first import pool_first
+from onnx2snn.reach import keep_reach
+from onnx2snn.recipes import Recipe
+from onnx2snn.rewrite import rewrite
+from onnx2snn_runtime.backends import Backend, Runner
+from onnx2snn_runtime.plan import tensor_shape
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage, how many images are done, and how many there are."""
+
+BATCH_BYTES = 256 * 2**20
+MAX_BATCH = 64
+BALANCE_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A normalised network with its roles and the distributions of its activations.
+
+    Attributes:
+        network: the ANN in its normal form.
+        placed: its nodes with their roles.
+        histograms: output tensor of a neuron layer to the distribution of its activations.
+        source: the calibration images.
+        backend: where networks run.
+    """
+
+    network: onnx.ModelProto
+    placed: list[Placed]
+    histograms: dict[str, Histogram]
+    source: CalibrationSource
+    backend: Backend
+
+    def thresholds(self, recipe: Recipe) -> dict[str, LayerCalibration]:
+        """Threshold of every neuron layer by a recipe, by the name of its output tensor."""
+        nodes = {item.node.output[0]: item.node for item in self.placed}
+        values = [*self.network.graph.value_info, *self.network.graph.output]
+        ranks = {value.name: len(tensor_shape(value)) for value in values}
+        found = {
+            name: keep_reach(
+                set_threshold(histogram, ranks.get(name, 2), recipe), histogram, nodes[name], recipe
+            )
+            for name, histogram in self.histograms.items()
+        }
+        return found if recipe.precision is None else self.balance.apply(found, recipe)
+
+    def spiking(self, recipe: Recipe) -> tuple[onnx.ModelProto, dict[str, LayerCalibration]]:
+        """The spiking network of a recipe, and its thresholds."""
+        thresholds = self.thresholds(recipe)
+        return rewrite(self.network, self.placed, thresholds, recipe), thresholds
+
+    @cached_property
+    def ann(self) -> Runner:
+        """The ANN, from images by input name to outputs by name."""
+        return self.backend.compile(self.network)
+
+    @cached_property
+    def balance(self) -> Balance:
+        """How fine each layer should be, against the others."""
+        layers = {
+            name: float(h.merged().percentile(99.9)[0]) for name, h in self.histograms.items()
+        }
+        feeds = self.images(BALANCE_IMAGES)
+        return measure_balance(self.network, layers, feeds, self.backend)
+
+    def images(self, count: int) -> dict[str, Any]:
+        """The first calibration images by input name, at most ``count``."""
+        size = min(count, self.source.count)
+        parts: list[Mapping[str, Any]] = []
+        done = 0
+        for batch in self.source.batches(self.network, min(size, batch_size(self.network))):
+            parts.append(batch)
+            done += len(next(iter(batch.values())))
+            if done >= size:
+                break
+        return {name: np.concatenate([part[name] for part in parts])[:size] for name in parts[0]}
+
+
+def prepare(
+    network: onnx.ModelProto,
+    code: str,
+    source: CalibrationSource,
+    backend: Backend,
+    progress: Progress,
+    *,
+    strict: bool = False,
+    allow_analog: bool = False,
+) -> Preparation:
+    """Place the nodes of a normalised network and look at its activations.
+
+    Args:
+        network: the ANN in its normal form.
+        code: ``rate`` or ``refine``; for the latter pooling goes in front of activations.
+        source: the calibration images.
+        backend: where the ANN runs.
+        progress: is told how many images are done.
+        strict: refuse graded operators.
+        allow_analog: accept a network in which nothing spikes.
+
+    Raises:
+        UnsupportedError: with everything that cannot be converted.
+        DataError: the images do not fit.
+    """
+    if code == "refine":
+        network, _ = pool_first(network)
+    placed = classify(network, strict=strict, allow_analog=allow_analog)
+    layers = [item.node.output[0] for item in placed if item.role is Role.NEURON]
+    done = 0
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        progress("calibrate", done, source.count)
+
+    batches = source.batches(network, batch_size(network))
+    histograms = collect(network, layers, batches, backend, advance) if layers else {}
+    return Preparation(network, placed, histograms, source, backend)
+
+
+def batch_size(network: onnx.ModelProto) -> int:
+    """How many images at once keep all activations of the ANN within the memory budget."""
+    values = sum(
+        int(np.prod([size for size in tensor_shape(value) if isinstance(size, int)]))
+        for value in network.graph.value_info
+    )
+    return max(1, min(MAX_BATCH, BATCH_BYTES // max(1, 4 * values)))

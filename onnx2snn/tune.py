@@ -1,0 +1,228 @@
+"""The tuner: the least energy at a given expected loss of accuracy on new images.
+
+Every setting that is tried is run on calibration images, its spikes are counted, and its loss on
+new images is estimated from margins (``decision``). For the refining code a trial is a number of
+steps and a last unit; layers are balanced against each other (``balance``). For each number of
+steps the coarsest unit that keeps the loss is searched, starting from the one found for fewer
+steps. For the rate code a trial is a scale, and all numbers of steps come from one run. Nothing
+depends on chance.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from onnx2snn.decision import PERCENT, decision_values, expected_loss, is_classes
+from onnx2snn.energy import EnergyMeter
+from onnx2snn.preparation import Preparation
+from onnx2snn.recipes import Recipe
+from onnx2snn_runtime.network import Network
+
+IMAGES = 256
+BUDGET = 3e11  # multiplications that one trial may cost; fewer images where steps are dear
+FEWEST_IMAGES = 48
+TIMESTEPS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
+STEPS_WANTED = 4
+STEP_COST = 0.15  # of the energy: what each step beyond the wanted ones must save to be worth it
+DEAD_ZONE = 0.6
+PRECISIONS = tuple(2.0 ** (-step / 4) for step in range(8, 45))
+STRIDE = 2
+RATE_SCALES = (0.5, 0.25, 0.125)
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting, measured on calibration images.
+
+    Attributes:
+        recipe: the setting.
+        timesteps: number of steps.
+        energy_uj: microjoules per image.
+        spikes: spikes per image.
+        agreement: percent of images with the ANN's class, or None.
+        expected_loss: points of accuracy expected to be lost on new images.
+    """
+
+    recipe: Recipe
+    timesteps: int
+    energy_uj: float
+    spikes: float
+    agreement: float | None
+    expected_loss: float
+
+    @property
+    def cost(self) -> float:
+        """Energy, with something for every step beyond the wanted ones."""
+        return self.energy_uj * (1.0 + STEP_COST * max(0, self.timesteps - STEPS_WANTED))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The trial as JSON data."""
+        return {**asdict(self), "recipe": self.recipe.as_dict()}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Result of a search.
+
+    Attributes:
+        chosen: the trial that was taken.
+        reached: whether it keeps the target.
+        trials: all trials, in the order in which they were made.
+    """
+
+    chosen: Trial
+    reached: bool
+    trials: list[Trial]
+
+    @property
+    def pareto(self) -> list[Trial]:
+        """Trials that no other beats in energy, loss and steps at once, the cheapest first."""
+        return sorted(
+            (a for a in self.trials if not any(_beats(b, a) for b in self.trials)),
+            key=lambda trial: trial.energy_uj,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Choice and Pareto front as JSON data."""
+        return {
+            "chosen": self.chosen.as_dict(),
+            "reached": self.reached,
+            "pareto": [trial.as_dict() for trial in self.pareto],
+        }
+
+
+def tune(
+    prepared: Sequence[tuple[Preparation, Recipe]],
+    target: float,
+    max_timesteps: int,
+    progress: Progress,
+) -> Tuning:
+    """Search the setting of least energy whose expected loss is at most ``target`` points.
+
+    If none keeps the target, the one with the least expected loss is taken.
+
+    Args:
+        prepared: what to search: a preparation and the recipe to start from, for each code.
+        target: points of accuracy that may be lost on new images.
+        max_timesteps: steps at most.
+        progress: is told how many trials are done.
+    """
+    trials: list[Trial] = []
+    for preparation, recipe in prepared:
+        search = _Search(preparation, target, max_timesteps, progress, trials)
+        if recipe.code == "refine":
+            search.refine(recipe)
+        else:
+            search.rate(recipe)
+    good = [trial for trial in trials if trial.expected_loss <= target]
+    chosen = min(good, key=lambda trial: trial.cost) if good else min(
+        trials, key=lambda trial: (trial.expected_loss, trial.cost)
+    )  # fmt: skip
+    return Tuning(chosen, bool(good), trials)
+
+
+def _beats(a: Trial, b: Trial) -> bool:
+    ours = (a.energy_uj, a.expected_loss, a.timesteps)
+    theirs = (b.energy_uj, b.expected_loss, b.timesteps)
+    return all(x <= y for x, y in zip(ours, theirs, strict=True)) and ours != theirs
+
+
+class _Search:
+    """Trials on one preparation; all are appended to ``trials``."""
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        target: float,
+        max_timesteps: int,
+        progress: Progress,
+        trials: list[Trial],
+    ) -> None:
+        self.preparation, self.target = preparation, target
+        self.timesteps = [t for t in TIMESTEPS if t <= max_timesteps]
+        self.progress, self.trials = progress, trials
+        self.feeds: dict[str, Any] = {}
+        self.reference: Any = None
+        self.labels: Any = None
+
+    def refine(self, recipe: Recipe) -> None:
+        """For every number of steps the coarsest last unit that keeps the target."""
+        position = 0
+        for t in self.timesteps:
+            position = self.coarsest(recipe, t, position)
+
+    def coarsest(self, recipe: Recipe, timesteps: int, start: int) -> int:
+        """Index of that unit; ``start`` is a guess."""
+        position, last = start, len(PRECISIONS) - 1
+        good = self.keeps(recipe, timesteps, position)
+        while good and position >= STRIDE and self.keeps(recipe, timesteps, position - STRIDE):
+            position -= STRIDE
+        while not good and position < last and not self.saturates(timesteps):
+            position = min(last, position + STRIDE)
+            good = self.keeps(recipe, timesteps, position)
+        if good and position > 0 and self.keeps(recipe, timesteps, position - 1):
+            position -= 1
+        return position
+
+    def saturates(self, timesteps: int) -> bool:
+        """Whether the last two finer units have made the loss no smaller."""
+        losses = [trial.expected_loss for trial in self.trials if trial.timesteps == timesteps]
+        return len(losses) > 2 and min(losses[-2:]) >= losses[-3]
+
+    def keeps(self, recipe: Recipe, timesteps: int, position: int) -> bool:
+        """Whether a last unit keeps the target, by a trial."""
+        setting = replace(
+            recipe,
+            precision=PRECISIONS[position],
+            dead_zone=DEAD_ZONE,
+            per_channel=False,
+            recommended_timesteps=timesteps,
+        )
+        (trial,) = self.run(setting, [timesteps])
+        return trial.expected_loss <= self.target
+
+    def rate(self, recipe: Recipe) -> None:
+        """Scales from coarse to fine, with every number of steps."""
+        for scale in RATE_SCALES:
+            self.run(replace(recipe, scale=scale), self.timesteps)
+
+    def run(self, recipe: Recipe, timesteps: list[int]) -> list[Trial]:
+        """Measure one setting after some numbers of steps."""
+        spiking, _ = self.preparation.spiking(recipe)
+        network = Network(spiking, backend=self.preparation.backend.name)
+        meter = EnergyMeter(spiking, network.plan)
+        if not self.feeds:
+            self.feeds = self.preparation.images(_image_count(meter.macs, self.timesteps[-1]))
+            (self.reference, *_) = self.preparation.ann(self.feeds).values()
+            self.labels = self.preparation.source.labels(len(self.reference))
+        answers, traffic = network.observe(self.feeds, timesteps, meter.observer)
+        for part in traffic:
+            meter.add(part)
+        made = [self.trial(recipe, t, answers[t], meter) for t in timesteps]
+        self.trials += made
+        self.progress("tune", len(self.trials), 0)
+        return made
+
+    def trial(self, recipe: Recipe, t: int, answer: dict[str, Any], meter: EnergyMeter) -> Trial:
+        """What the answers after t steps are worth."""
+        found = next(iter(answer.values()))
+        totals = meter.up_to(t, len(found))
+        agreement = None
+        if is_classes(self.reference):
+            same = decision_values(found).argmax(axis=1) == self.reference.argmax(axis=1)
+            agreement = PERCENT * float(same.mean())
+        return Trial(
+            replace(recipe, recommended_timesteps=t),
+            t,
+            totals["energy_uj"],
+            totals["spikes_per_image"],
+            agreement,
+            expected_loss(found, self.reference, self.labels),
+        )
+
+
+def _image_count(macs: int, timesteps: int) -> int:
+    """Images per trial, within the budget of multiplications."""
+    return max(FEWEST_IMAGES, min(IMAGES, int(BUDGET / max(1, macs * timesteps))))
