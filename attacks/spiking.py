@@ -282,6 +282,7 @@ FAST: dict[str, tuple[Change, str]] = {
     "two clocks": (two_clocks, "2 clocks"),
     "clock missing": (rewire("Readout", 1, "x"), "needs the clock"),
     "input of int64": (retype("x", TensorProto.INT64), "not float32"),
+    "input without axes": (resize("x"), "without a batch axis"),
     "input of another size": (resize("x", "N", 1, 99, 99), "is in truth"),
     "output lies": (resize("y", "N", 10**9), "[?,1000000000]"),
     "no answer": (drop_output("y"), "no input or no output"),

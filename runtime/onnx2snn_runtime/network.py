@@ -230,8 +230,10 @@ class Network:
             )
         checked = {name: check_images(name, given[name], self.input_shapes[name]) for name in names}
         ranks = {array.ndim - len(self.input_shapes[name]) for name, array in checked.items()}
-        counts = {array.shape[1 if 1 in ranks else 0] for array in checked.values()}
-        if len(ranks) > 1 or len(counts) > 1:
+        if len(ranks) > 1:
+            raise DataError("some inputs are sequences [T,N,…], others are not")
+        counts = {array.shape[max(ranks)] for array in checked.values()}
+        if len(counts) > 1:
             raise DataError(f"the inputs differ in their number of images: {sorted(counts)}")
         return checked, ranks == {1}
 

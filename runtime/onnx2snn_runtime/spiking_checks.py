@@ -124,6 +124,8 @@ def _graph_findings(stated: Stated) -> Iterator[Finding]:
     for value in images:
         if value.type.tensor_type.elem_type != TensorProto.FLOAT:
             yield Finding("an input that is not float32", _CHANGED, tensor=shown(value.name))
+        if not value.type.tensor_type.shape.dim:
+            yield Finding("an input without a batch axis", _CHANGED, tensor=shown(value.name))
 
 
 def _parse(stated: Stated) -> Iterator[Finding]:
@@ -244,7 +246,7 @@ def _metadata_findings(stated: Stated) -> Iterator[Finding]:
     limits = {
         operator.attributes["burst_limit"]
         for operator in stated.operators.values()
-        if operator.spiking
+        if "burst_limit" in operator.attributes
     }
     told = document.get("recipe", {}).get("burst_limit")
     if told is not None and limits and told != max(limits):
