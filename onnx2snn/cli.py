@@ -12,6 +12,7 @@ from onnx2snn.completion import PrintCompletion
 from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime.cli import guarded, say
 from onnx2snn_runtime.errors import ModelError
+from onnx2snn_runtime.limits import add_limit_arguments
 from onnx2snn_runtime.run_command import add_backend_arguments, add_run_arguments
 
 COMMANDS = {
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     parts["report"].add_argument("-o", "--output", metavar="OUT.html", help="default: beside it")
     _export_arguments(parts["export"])
     parts["inspect"].add_argument("model", metavar="MODEL")
+    add_limit_arguments(parts["inspect"], data=False)
     parts["ops"].add_argument("--markdown", action="store_true", help="as a page of the docs")
     for name in ("inspect", "ops", "doctor", "demo"):
         parts[name].add_argument("--json", action="store_true", help="print one JSON document")
@@ -97,6 +99,7 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="refuse what does not spike")
     parser.add_argument("--allow-analog", action="store_true", help="accept that nothing spikes")
     parser.add_argument("--backend", default="auto", help="for calibration and the check")
+    add_limit_arguments(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise without data")
     parser.add_argument("--dry-run", action="store_true", help="do everything but write the file")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -108,6 +111,8 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", metavar="MODEL.onnx", help="ANN to compare with")
     parser.add_argument("--timesteps", default="1,2,4,8", help="comma-separated (1,2,4,8)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--resume", action="store_true",
+                        help="keep a journal, and go on where one was stopped")  # fmt: skip
     parser.add_argument("--max-drop", type=float, metavar="PTS", help="exit 1 if it loses more")
     parser.add_argument("--report", metavar="OUT.html", help="write one page with all of it")
     parser.add_argument("--report-image", type=int, default=0, metavar="INDEX",
@@ -128,6 +133,7 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="OUT.svg", help="draw the errors of all layers")
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     add_backend_arguments(parser)
+    add_limit_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 

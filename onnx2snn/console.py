@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from onnx2snn_runtime.cli import printable
+
 Progress = Callable[[str, int, int], None]
 LINE_SECONDS = 10.0  # at least, between two plain lines of progress
 
 
 def print_out(text: str) -> None:
     """The answer of a command, on stdout."""
-    print(text)  # noqa: T201
+    print(printable(text, limit=None))  # noqa: T201
 
 
 def say(text: str, *, quiet: bool = False) -> None:
     """A line for people, on stderr."""
     if not quiet:
-        print(text, file=sys.stderr)  # noqa: T201
+        print(printable(text), file=sys.stderr)  # noqa: T201
 
 
 def print_table(
@@ -36,10 +38,10 @@ def print_table(
     for index, name in enumerate(header):
         table.add_column(escape(name), justify="left" if index == 0 or error else "right")
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(escape(printable(str(cell))) for cell in row))
     terminal = (sys.stderr if error else sys.stdout).isatty()
     console = Console(width=None if terminal else 120, highlight=False, stderr=error)
-    console.print(escape(title), style="bold")
+    console.print(escape(printable(title)), style="bold")
     console.print(table)
 
 

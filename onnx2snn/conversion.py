@@ -20,9 +20,11 @@ from onnx2snn.tune import tune
 from onnx2snn.verify import verify
 from onnx2snn_runtime.backends import open_backend
 from onnx2snn_runtime.data import open_inputs
-from onnx2snn_runtime.errors import ModelError, UsageError
+from onnx2snn_runtime.errors import BackendError, ModelError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
+from onnx2snn_runtime.inference import check_shapes
+from onnx2snn_runtime.model_checks import check_model
 from onnx2snn_runtime.preprocessing import Preprocessing
 
 CALIBRATION_SAMPLES = 512
@@ -102,8 +104,14 @@ def convert(
     datasets = {} if calibration is None else open_inputs(calibration, inputs)
     source = CalibrationSource(datasets, calibration_samples, steps, seed)
 
-    normal, notes = normalise(ann, input_shapes=input_shapes or {}, run=engine.compile)
+    try:
+        normal, notes = normalise(ann, input_shapes=input_shapes or {}, run=engine.compile)
+    except BackendError as problem:  # it was tried on noise: the fault is the model's
+        raise ModelError(
+            f"the model cannot be executed: {problem.message}", problem.findings
+        ) from problem
     network = onnx_ir.to_proto(normal)
+    check_shapes(network)
     prepared = [
         (prepare(network, start.code, source, engine, progress, strict=strict,
                  allow_analog=allow_analog), start)
@@ -180,6 +188,7 @@ def read(model: str | Path | onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
     if isinstance(model, onnx.ModelProto):
         loaded = onnx.ModelProto()
         loaded.CopyFrom(model)
+        check_model(loaded)
         digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     else:
         loaded = load_model(model)

@@ -114,6 +114,8 @@ class Traffic(Observer):
         graded_macs: step to multiply-accumulates that graded values meet.
     """
 
+    _TABLES = ("spikes", "synops", "graded_macs")
+
     def __init__(self, meter: EnergyMeter) -> None:
         self.meter = meter
         self.spikes: defaultdict[int, float] = defaultdict(float)
@@ -138,6 +140,15 @@ class Traffic(Observer):
         ):
             for step, value in theirs.items():
                 mine[step] += value
+
+    def as_dict(self) -> dict[str, list[tuple[int, float]]]:
+        """The sums as JSON data."""
+        return {name: sorted(getattr(self, name).items()) for name in self._TABLES}
+
+    def restore(self, stored: dict[str, list[tuple[int, float]]]) -> None:
+        """The inverse of `as_dict`."""
+        for name in self._TABLES:
+            setattr(self, name, defaultdict(float, dict(stored[name])))
 
     def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
         """Add what one stateful operator sent in one chunk."""

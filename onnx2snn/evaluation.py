@@ -1,7 +1,7 @@
 """Accuracy, agreement with the ANN, spikes and energy of a spiking network over timesteps."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import onnx
 from onnx2snn.calibrate import with_outputs
 from onnx2snn.costs import WEIGHTED, shapes_of, weights_met
 from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, quantised_energy
+from onnx2snn.journal import Journal, journal_path, make_key, model_digest
 from onnx2snn.stand_in import equal_bits, to_ann
 from onnx2snn_runtime.backends.base import Runner
 from onnx2snn_runtime.data import open_data
@@ -67,6 +68,7 @@ def evaluate(
     backend: str = "auto",
     threads: int | None = None,
     preprocessing: Preprocessing | None = None,
+    resume: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Measure a spiking network on images.
@@ -81,12 +83,15 @@ def evaluate(
         backend: where to run.
         threads: CPU threads.
         preprocessing: overrides what is stored in the file.
+        resume: keep a journal beside this file (the network's), and go on where an evaluation
+            of the same network, data and settings was stopped.
         progress: is told how many images of how many are done.
 
     Returns:
         The document that ``onnx2snn eval --json`` prints.
 
     Raises:
+        Interrupted: by Ctrl-C, with the document of the images so far.
         DataError: the data does not fit the network.
         UsageError: a number is out of range.
     """
@@ -99,9 +104,36 @@ def evaluate(
     steps = check_timesteps(list(timesteps), {}, sequence=False)
     dataset = open_data(data)
     count = dataset.count if limit is None else min(limit, dataset.count)
-    return _Evaluation(network, against, steps).run(
-        dataset, count, batch_size or READ_IMAGES, preprocessing or network.preprocessing, progress
-    )
+    size, applied = batch_size or READ_IMAGES, preprocessing or network.preprocessing
+    evaluation = _Evaluation(network, against, steps)
+    if resume is None:
+        return evaluation.run(dataset, count, size, applied, progress)
+    key = make_key({
+        "network": model_digest(network.model),
+        "ann": model_digest(evaluation.reference),
+        "data": dataset.sha256(),
+        "images": count,
+        "timesteps": steps,
+        "batch_size": size,
+        "backend": network.backend.name,
+        "preprocessing": applied.spec() if applied else None,
+    })  # fmt: skip
+    with Journal(journal_path(resume, key), key) as journal:
+        result = evaluation.run(dataset, count, size, applied, progress, journal)
+        journal.remove()
+        return result
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in an evaluation.
+
+    Attributes:
+        document: what was measured so far.
+    """
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__()
+        self.document = document
 
 
 def _add_squares(total: float, values: Array) -> float:
@@ -124,7 +156,8 @@ class _Evaluation:
         names = [unit.name for unit in network.plan.stateful if unit.operator.spiking]
         quantised = to_ann(network.model, dict.fromkeys(names, levels))
         compile_model = network.backend.compile
-        self.ann: Runner = compile_model(self.read_ann(against))
+        self.reference = self.read_ann(against)
+        self.ann: Runner = compile_model(self.reference)
         self.quantised: Runner = compile_model(quantised)
         self.skipping = _SkippedZeros(self.stand_in, compile_model)
         self.scores = {t: _Score() for t in steps}
@@ -153,15 +186,52 @@ class _Evaluation:
         batch_size: int,
         preprocessing: Preprocessing | None,
         progress: Callable[[int, int], None],
+        journal: Journal | None = None,
     ) -> dict[str, Any]:
-        done = 0
-        for images, labels in self.batches(dataset, count, batch_size, preprocessing):
-            self.add(images, labels)
-            done += len(images)
-            progress(done, count)
+        done, state = 0, journal.state if journal else None
+        known = self.restore(state) if state else 0
+        try:
+            for images, labels in self.batches(dataset, count, batch_size, preprocessing):
+                done += len(images)
+                if done > known:
+                    self.add(images, labels)
+                    state = self.state(done)
+                    if journal is not None:
+                        journal.append(state)
+                progress(done, count)
+        except KeyboardInterrupt as stop:
+            if not state:
+                raise
+            raise Interrupted(self.document(self.restore(state))) from stop
         if not done:
             raise DataError("there is no image to evaluate")
         return self.document(done)
+
+    def state(self, done: int) -> dict[str, Any]:
+        """All totals after so many images, as JSON data."""
+        return {
+            "done": done,
+            "scores": [asdict(score) for score in self.all_scores()],
+            "norms": dict(self.norms),
+            "traffic": self.meter.total.as_dict(),
+            "skipped": self.skipping.macs,
+            "classes": self.classes,
+            "labelled": self.labelled,
+        }
+
+    def restore(self, state: dict[str, Any]) -> int:
+        """Take totals over; returns how many images they are of."""
+        for score, stored in zip(self.all_scores(), state["scores"], strict=True):
+            vars(score).update(stored)
+        self.norms = dict(state["norms"])
+        self.meter.total.restore(state["traffic"])
+        self.skipping.macs = state["skipped"]
+        self.classes, self.labelled = state["classes"], state["labelled"]
+        return int(state["done"])
+
+    def all_scores(self) -> list[_Score]:
+        """Every running comparison, in a fixed order."""
+        return [*self.scores.values(), self.ann_score, self.quantised_score]
 
     def batches(
         self, dataset: Any, count: int, size: int, preprocessing: Preprocessing | None

@@ -10,6 +10,7 @@ from typing import Any
 from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn_runtime.cli import printable
+from onnx2snn_runtime.disk import stat_path
 from onnx2snn_runtime.errors import ModelError, UnsupportedError, UsageError
 from onnx2snn_runtime.files import check_writable
 
@@ -36,8 +37,7 @@ def run(options: argparse.Namespace) -> int:
 def convert_and_write(options: argparse.Namespace) -> int:
     """Convert a network and write the file."""
     source = Path(options.model)
-    if not source.exists():
-        raise ModelError(f"no file {options.model!r}")
+    stat_path(source, ModelError)
     output = Path(options.output) if options.output else default_output(source)
     if not options.dry_run:
         inputs = [source, *([options.calibration] if options.calibration else [])]

@@ -6,6 +6,7 @@ from typing import Any
 
 from onnx2snn.commands.report import add_report, check_report
 from onnx2snn.console import print_out, print_table, progress_bar, say
+from onnx2snn_runtime.cli import INTERRUPTED
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.network import load
 from onnx2snn_runtime.preprocessing import Preprocessing
@@ -16,33 +17,45 @@ BELOW_LIMIT = 1
 
 def run(options: argparse.Namespace) -> int:
     """Measure a network and print the table."""
-    from onnx2snn.evaluation import evaluate
+    from onnx2snn.evaluation import Interrupted, evaluate
 
     memory = memory_budget(options)
     if options.report:
         check_report(options)
     steps = parse_timesteps(options.timesteps)
     network = load(options.model, options.backend, options.threads, memory=memory)
-    with progress_bar(quiet=options.quiet) as progress:
-        result = evaluate(
-            network,
-            options.data,
-            timesteps=steps,
-            against=options.against,
-            limit=options.limit,
-            batch_size=options.batch_size,
-            preprocessing=Preprocessing.parse(options.preprocess),
-            progress=lambda done, total: progress("evaluate", done, total),
-        )
+    try:
+        with progress_bar(quiet=options.quiet) as progress:
+            result = evaluate(
+                network,
+                options.data,
+                timesteps=steps,
+                against=options.against,
+                limit=options.limit,
+                batch_size=options.batch_size,
+                preprocessing=Preprocessing.parse(options.preprocess),
+                resume=options.model if options.resume else None,
+                progress=lambda done, total: progress("evaluate", done, total),
+            )
+    except Interrupted as stopped:
+        tell(stopped.document, options)
+        hint = "" if options.resume else "; --resume keeps a journal to go on from"
+        say(f"interrupted: this is the result of {stopped.document['samples']} images{hint}")
+        return INTERRUPTED
     if options.report:
         add_report(result, network, options)
+    tell(result, options)
+    if options.max_drop is None:
+        return 0
+    return check_drop(result, options.max_drop)
+
+
+def tell(result: dict[str, Any], options: argparse.Namespace) -> None:
+    """Print what was measured."""
     if options.json:
         print_out(json.dumps(result))
     else:
         show_evaluation(result, options.model)
-    if options.max_drop is None:
-        return 0
-    return check_drop(result, options.max_drop)
 
 
 def parse_timesteps(text: str) -> list[int]:

@@ -4,6 +4,7 @@
 and why a rewrite did not fire, is in the notes.
 """
 
+import traceback
 from collections.abc import Mapping, Sequence
 
 import onnx
@@ -26,8 +27,12 @@ from onnx2snn.passes.quantisation import StripQuantisation
 from onnx2snn.passes.spellings import LinearSpellings
 from onnx2snn.passes.structure import InitializersOutOfInputs, InlineFunctions, SortNodes
 from onnx2snn.passes.tidy import DropDeadCode, Tidy
+from onnx2snn_runtime.disk import shown
+from onnx2snn_runtime.errors import ModelError, Onnx2SnnError
 
 __all__ = ["PIPELINE", "Note", "Pass", "Session", "normalise"]
+
+_LIBRARIES = ("onnx", "onnx_ir", "onnxscript")
 
 PIPELINE: tuple[type[Pass], ...] = (
     InitializersOutOfInputs,
@@ -83,7 +88,30 @@ def normalise(
     session = Session(run, input_shapes or {})
     source = onnx.ModelProto()
     source.CopyFrom(model)  # the IR keeps and renames the tensors of its proto
-    normal = ir.from_proto(source)
-    for item in PIPELINE:
-        normal = item(session).run(normal)
+    try:
+        normal = ir.from_proto(source)
+        for item in PIPELINE:
+            normal = item(session).run(normal)
+    except Onnx2SnnError:
+        raise
+    except Exception as problem:
+        if not _in_library(problem):
+            raise
+        reason: BaseException = problem
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        raise ModelError(
+            f"the model holds something that cannot be read: {shown(reason, 300)}",
+            advice="export it again, or check it with onnx.checker",
+        ) from problem
     return normal, list(dict.fromkeys(session.notes))
+
+
+def _in_library(problem: BaseException) -> bool:
+    """Whether a library that was given the model raised this, rather than code of ours."""
+    modules = [
+        frame.f_globals.get("__name__", "").partition(".")[0]
+        for frame, _ in traceback.walk_tb(problem.__traceback__)
+    ]
+    ours = max(index for index, name in enumerate(modules) if name.startswith("onnx2snn"))
+    return ours + 1 < len(modules) and modules[ours + 1] in _LIBRARIES

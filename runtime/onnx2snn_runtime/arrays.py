@@ -24,12 +24,11 @@ from numpy.typing import NDArray
 
 from onnx2snn_runtime.disk import StrPath, open_regular, shown
 from onnx2snn_runtime.errors import DataError, Finding, StorageError
+from onnx2snn_runtime.limits import current
 from onnx2snn_runtime.sniffing import HEAD_BYTES, describe
 
 Array = NDArray[Any]
 
-# Limit on the arrays of a file when they are unpacked.
-MAX_DATA_BYTES = 4 * 2**30
 # Deflate reaches 1,032:1 on zeros; real pictures and event frames stay far below.
 MAX_RATIO = 500
 _RATIO_FROM_BYTES = 32 * 2**20
@@ -130,7 +129,7 @@ def member_name(path: Path, member: str | None) -> str:
     return shown(path.name) if member is None else f"{shown(member)!r} in {shown(path.name)}"
 
 
-def load_arrays(path: StrPath, *, max_bytes: int = MAX_DATA_BYTES) -> dict[str, Array]:
+def load_arrays(path: StrPath, *, max_bytes: int | None = None) -> dict[str, Array]:
     """All arrays of an .npz, or the one of an .npy under the name ``x``, in memory.
 
     Raises:
@@ -140,7 +139,7 @@ def load_arrays(path: StrPath, *, max_bytes: int = MAX_DATA_BYTES) -> dict[str, 
     return {name: array.read() for name, array in open_arrays(path, max_bytes=max_bytes).items()}
 
 
-def open_arrays(path: StrPath, *, max_bytes: int = MAX_DATA_BYTES) -> dict[str, StoredArray]:
+def open_arrays(path: StrPath, *, max_bytes: int | None = None) -> dict[str, StoredArray]:
     """The arrays of an .npz or .npy by name, checked but not read.
 
     Raises:
@@ -148,6 +147,7 @@ def open_arrays(path: StrPath, *, max_bytes: int = MAX_DATA_BYTES) -> dict[str, 
         StorageError: the disk fails.
     """
     path = Path(path)
+    max_bytes = current().data_bytes if max_bytes is None else max_bytes
     with open_regular(path, DataError) as file:
         head = file.read(HEAD_BYTES)
         kind = describe(head, is_whole=len(head) < HEAD_BYTES)
@@ -195,7 +195,7 @@ def _refuse_size(path: Path, size: int, max_bytes: int) -> None:
     if size > max_bytes:
         raise DataError(
             f"{shown(path)} unpacks to {size:,} bytes; the limit is {max_bytes:,}",
-            advice="split the data, or raise the limit",
+            advice="split the data, or raise the limit with --max-data-bytes",
         )
 
 

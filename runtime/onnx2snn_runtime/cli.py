@@ -2,13 +2,18 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from onnx2snn_runtime.errors import Onnx2SnnError
+from onnx2snn_runtime.errors import BackendError, Onnx2SnnError
+from onnx2snn_runtime.limits import limited, limits_of
 from onnx2snn_runtime.run_command import add_run_arguments, run_command
 
 INTERRUPTED = 130
+TERMINATED = 143
 INTERNAL = 70
 MAX_TEXT = 8000
 
@@ -17,8 +22,12 @@ def guarded(
     command: Callable[[argparse.Namespace], int], options: argparse.Namespace, debug: bool
 ) -> int:
     """Run a command; an error becomes one ``error:`` block and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # letters that a narrow locale lacks are no error
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return command(options)
+        with limited(limits_of(options)), _terminated():
+            return command(options)
     except Onnx2SnnError as error:
         if debug:
             raise
@@ -30,6 +39,15 @@ def guarded(
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
+    except Terminated:
+        say("terminated")
+        return TERMINATED
+    except MemoryError as error:
+        if debug:
+            raise
+        say(f"error: not enough memory: {printable(str(error)) or 'an allocation failed'}")
+        say("give a smaller --batch-size, --memory or --max-data-bytes")
+        return BackendError.exit_code
     except Exception as error:
         if debug:
             raise
@@ -39,15 +57,37 @@ def guarded(
         return INTERNAL
 
 
+class Terminated(BaseException):
+    """SIGTERM: unwinds like an interrupt, so that temporary files are removed."""
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """Turn the first SIGTERM into `Terminated`; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def say(text: str) -> None:
     """Print for people, on stderr."""
-    print(text, file=sys.stderr)  # noqa: T201
+    print(printable(text), file=sys.stderr)  # noqa: T201
 
 
-def printable(text: str) -> str:
+def printable(text: str, limit: int | None = MAX_TEXT) -> str:
     """Text from a file without control characters, cut to a sane length."""
     clean = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-    return clean if len(clean) <= MAX_TEXT else clean[:MAX_TEXT] + " …"
+    return clean if limit is None or len(clean) <= limit else clean[:limit] + " …"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

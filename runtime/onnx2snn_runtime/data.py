@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx2snn_runtime.arrays import MAX_DATA_BYTES, StoredArray, open_arrays
+from onnx2snn_runtime.arrays import StoredArray, open_arrays
 from onnx2snn_runtime.dataset import Array, ArrayDataset, Dataset, Update, hash_file
 from onnx2snn_runtime.disk import shown, sniff, stat_path
 from onnx2snn_runtime.errors import DataError
@@ -25,7 +25,7 @@ _LABEL_NAMES = ("labels", "y")
 _SAVE_ADVICE = 'np.savez("data.npz", images=images, labels=labels)'
 
 
-def open_data(source: Any, *, limit: int | None = None, max_bytes: int = MAX_DATA_BYTES) -> Dataset:
+def open_data(source: Any, *, limit: int | None = None, max_bytes: int | None = None) -> Dataset:
     """Open images for calibration, evaluation or a run.
 
     Args:
@@ -33,7 +33,7 @@ def open_data(source: Any, *, limit: int | None = None, max_bytes: int = MAX_DAT
             ``offsets``), of an ``.npy``, of a folder of pictures (see `list_folder`) or of one
             picture; or an array, a tuple (images, labels) or a dict with the same names.
         limit: take the first so many images.
-        max_bytes: limit on what a file unpacks to.
+        max_bytes: limit on what a file unpacks to; default: see `limits`.
 
     Raises:
         DataError: missing, damaged, empty or of an unknown form.
@@ -55,7 +55,7 @@ def open_data(source: Any, *, limit: int | None = None, max_bytes: int = MAX_DAT
 
 
 def open_inputs(
-    source: Any, names: Sequence[str], *, max_bytes: int = MAX_DATA_BYTES
+    source: Any, names: Sequence[str], *, max_bytes: int | None = None
 ) -> dict[str, Dataset]:
     """Open data for every input of a network.
 
@@ -63,7 +63,7 @@ def open_inputs(
         source: for one input what `open_data` takes; for several an ``.npz`` or a mapping with an
             array [N,*] under the name of each input.
         names: the names of the inputs.
-        max_bytes: limit on what a file unpacks to.
+        max_bytes: limit on what a file unpacks to; default: see `limits`.
 
     Raises:
         DataError: an input has no data, or the inputs differ in their number of images.
@@ -120,7 +120,7 @@ def _as_array(value: Any, name: str) -> Array:
     )
 
 
-def _open_path(path: Path, limit: int | None, max_bytes: int) -> Dataset:
+def _open_path(path: Path, limit: int | None, max_bytes: int | None) -> Dataset:
     stat_path(path, DataError)
     if path.is_dir():
         return _from_folder(list_folder(path), limit)

@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 
-from onnx2snn_runtime.arrays import MAX_DATA_BYTES, load_arrays
+from onnx2snn_runtime.arrays import load_arrays
 from onnx2snn_runtime.disk import (
     StrPath,
     atomic_writer,
@@ -25,6 +25,7 @@ from onnx2snn_runtime.disk import (
     write_text_atomic,
 )
 from onnx2snn_runtime.errors import Finding, ModelError, StorageError
+from onnx2snn_runtime.limits import current
 from onnx2snn_runtime.model_checks import check_model, check_versions_and_names
 from onnx2snn_runtime.sniffing import SAVED_MODEL_ADVICE, FileKind
 from onnx2snn_runtime.tensor_checks import (
@@ -37,8 +38,6 @@ from onnx2snn_runtime.tensor_checks import (
 )
 
 __all__ = [
-    "MAX_DATA_BYTES",
-    "MAX_MODEL_BYTES",
     "MAX_SINGLE_FILE_BYTES",
     "check_writable",
     "load_arrays",
@@ -51,8 +50,6 @@ __all__ = [
     "write_text_atomic",
 ]
 
-# The network with its external data; protobuf itself ends at 2 GiB - 1 per file.
-MAX_MODEL_BYTES = 16 * 2**30
 _PROTOBUF_LIMIT = 2**31 - 1
 # Above this a model is written with external data.
 MAX_SINGLE_FILE_BYTES = 3 * 2**29
@@ -61,12 +58,12 @@ _ALIGNMENT = 64
 _EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
 
 
-def load_model(path: StrPath, *, max_bytes: int = MAX_MODEL_BYTES) -> onnx.ModelProto:
+def load_model(path: StrPath, *, max_bytes: int | None = None) -> onnx.ModelProto:
     """Read an ONNX file with its external data, and refuse what is broken.
 
     Args:
         path: the file; external data is read from its folder only, never through links.
-        max_bytes: limit on the file and its external data together.
+        max_bytes: limit on the file and its external data together; default: see `limits`.
 
     Returns:
         The model with all weights in memory, as it was written: nodes may be in any order.
@@ -80,6 +77,7 @@ def load_model(path: StrPath, *, max_bytes: int = MAX_MODEL_BYTES) -> onnx.Model
     kind = sniff(path, ModelError)
     if kind is not None and kind.name not in {"text", "bmp"}:
         raise _not_onnx(path, kind)
+    max_bytes = current().model_bytes if max_bytes is None else max_bytes
     limit = min(max_bytes, _PROTOBUF_LIMIT)
     content = read_bytes_checked(path, ModelError, max_bytes=limit)
     try:

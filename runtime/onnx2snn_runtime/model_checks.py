@@ -9,10 +9,17 @@ from typing import Any
 
 import onnx
 
+from onnx2snn_runtime.attribute_checks import (
+    attribute_findings,
+    expansion_findings,
+    input_findings,
+)
 from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import Finding, ModelError
 from onnx2snn_runtime.tensor_checks import (
     all_tensors,
+    at,
+    is_external,
     tensor_findings,
     value_findings,
     variance_findings,
@@ -45,17 +52,32 @@ def check_model(model: onnx.ModelProto, name: str = "the model") -> None:
             "python -m tf2onnx.convert --graphdef m.pb --inputs x:0 --outputs y:0 --output m.onnx",
         )
     _refuse(version_findings(model) + name_findings(model), name)
-    _refuse(
-        [f for tensor, place, _ in all_tensors(model) for f in tensor_findings(tensor, place)], name
-    )
+    _refuse(stored_findings(model), name)
+    _refuse(function_cycles(model), name)
     _refuse(
         duplicate_findings(model.graph)
         + wiring_findings(model)
-        + function_cycles(model)
+        + expansion_findings(model)
         + value_findings(model)
-        + variance_findings(model),
+        + variance_findings(model)
+        + attribute_findings(model)
+        + list(input_findings(model)),
         name,
     )
+
+
+def stored_findings(model: onnx.ModelProto) -> list[Finding]:
+    """Tensors whose sizes do not fit, or whose values are not in memory.
+
+    What still lies in another file would be read later from whatever folder the process is in.
+    """
+    findings: list[Finding] = []
+    for tensor, place, _ in all_tensors(model):
+        if is_external(tensor):
+            advice = "give the path of the file, or onnx.load it with its external data"
+            findings.append(at(place, "the values lie in another file", advice))
+        findings += tensor_findings(tensor, place)
+    return findings
 
 
 def check_versions_and_names(model: onnx.ModelProto, name: str = "the model") -> None:

@@ -12,7 +12,7 @@ import onnx
 
 from onnx2snn_runtime.backends import open_backend
 from onnx2snn_runtime.engine import DEFAULT_MEMORY, Engine, Observer
-from onnx2snn_runtime.errors import DataError, UsageError
+from onnx2snn_runtime.errors import BackendError, DataError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import read_metadata
 from onnx2snn_runtime.plan import Plan, Shape, Stateful, make_plan
@@ -21,6 +21,7 @@ from onnx2snn_runtime.preprocessing import Preprocessing
 Array = Any
 Watching = TypeVar("Watching", bound=Observer)
 MAX_TIMESTEPS = 1_000_000
+DEFAULT_TIMESTEPS = 8
 
 
 @dataclass
@@ -68,6 +69,9 @@ class Network:
         threads: CPU threads, None for the library's default.
         memory: bytes that states and activations may take.
 
+    Attributes:
+        preprocessing: what turns a uint8 picture into the network's input, as stored in the file.
+
     Example:
         >>> import onnx2snn_runtime
         >>> network = onnx2snn_runtime.load("model.snn.onnx")  # doctest: +SKIP
@@ -85,6 +89,8 @@ class Network:
         self.model = model
         self.metadata = read_metadata(model)
         self.plan: Plan = make_plan(model)
+        stored = self.metadata.get("preprocessing")
+        self.preprocessing = Preprocessing.from_json(stored) if stored else None
         self.backend, self.backend_reason = open_backend(backend, threads)
         self.engine = Engine(self.plan, self.backend, memory)
 
@@ -94,15 +100,9 @@ class Network:
         return self.plan.inputs
 
     @property
-    def preprocessing(self) -> Preprocessing | None:
-        """What turns a uint8 picture into the network's input, as stored in the file."""
-        stored = self.metadata.get("preprocessing")
-        return Preprocessing.from_json(stored) if stored else None
-
-    @property
     def recommended_timesteps(self) -> int:
         """The number of steps the converter recommends."""
-        return int(self.metadata.get("recommended_t") or 8)
+        return int(self.metadata.get("recommended_t") or DEFAULT_TIMESTEPS)
 
     def run(
         self,
@@ -202,7 +202,15 @@ class Network:
         """Answers of all batches by step, as many batches at once as the backend likes."""
 
         def run(batch: dict[str, Array], observer: Observer | None) -> dict[int, dict[str, Array]]:
-            return dict(self.engine.run(batch, steps, sequence=sequence, observer=observer))
+            try:
+                return dict(self.engine.run(batch, steps, sequence=sequence, observer=observer))
+            except MemoryError as problem:
+                raise BackendError(
+                    f"not enough memory for {len(next(iter(batch.values())))} images at once",
+                    advice="give a smaller --batch-size or --memory",
+                ) from problem
+            except (ArithmeticError, LookupError, TypeError, ValueError) as problem:
+                raise BackendError(f"the network failed while it ran: {problem}") from problem
 
         with ThreadPoolExecutor(self.backend.batches_at_once) as pool:
             parts = list(pool.map(run, batches, observers))
@@ -222,8 +230,10 @@ class Network:
             )
         checked = {name: check_images(name, given[name], self.input_shapes[name]) for name in names}
         ranks = {array.ndim - len(self.input_shapes[name]) for name, array in checked.items()}
-        counts = {array.shape[1 if 1 in ranks else 0] for array in checked.values()}
-        if len(ranks) > 1 or len(counts) > 1:
+        if len(ranks) > 1:
+            raise DataError("some inputs are sequences [T,N,…], others are not")
+        counts = {array.shape[max(ranks)] for array in checked.values()}
+        if len(counts) > 1:
             raise DataError(f"the inputs differ in their number of images: {sorted(counts)}")
         return checked, ranks == {1}
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT
 from onnx2snn_runtime.neurons import StatefulOperator, parse_node
 from onnx2snn_runtime.ops import OPERATORS, Law
+from onnx2snn_runtime.spiking_checks import check_spiking
 
 Shape = tuple[int | str, ...]
 FLOAT_BYTES = 4
@@ -145,8 +144,9 @@ def make_plan(model: onnx.ModelProto) -> Plan:
     """Cut a spiking network into the parts that the engine runs.
 
     Raises:
-        ModelError: the model is not a spiking network, or its states do not pair.
+        ModelError: the model is not a spiking network as `check_spiking` expects it.
     """
+    check_spiking(model)
     return _Planner(model).plan()
 
 
@@ -170,18 +170,7 @@ class _Planner:
         }
         self.opset = next((item.version for item in model.opset_import if not item.domain), 18)
         self.level_of: dict[str, int] = {}
-        self.check()
         self.shapes = self.infer_shapes()
-
-    def check(self) -> None:
-        """Refuse what is not a spiking network of one step."""
-        if not any(node.domain == DOMAIN for node in self.graph.node):
-            raise ModelError(
-                "this is not a spiking network: it has no node of the domain ai.onnx2snn",
-                advice="convert it first: onnx2snn MODEL.onnx",
-            )
-        if not self.outputs or not self.inputs:
-            raise ModelError("the spiking network has no input or no output besides its states")
 
     def infer_shapes(self) -> dict[str, Shape]:
         """Shapes of all tensors, as far as the file or inference tells them."""
@@ -302,16 +291,11 @@ class _Planner:
         base, rest = names[: operator.signature.inputs], names[operator.signature.inputs :]
         threshold = None
         if operator.spiking:
-            threshold = self.constant(node, rest.pop(0))
-            if not np.all(np.isfinite(threshold)) or not np.all(threshold > 0):
-                raise ModelError(f"node {node.name!r}: thresholds must be positive and finite")
+            threshold = self.constant(rest.pop(0))
         if operator.needs_step:
             rest.pop(0)
-        for name in rest:
-            if name not in self.states:
-                raise ModelError(f"node {node.name!r}: {name!r} is not a state of the graph")
         constants = {
-            index: self.constant(node, name)
+            index: self.constant(name)
             for index, name in enumerate(base)
             if index not in operator.signature.moving
         }
@@ -330,10 +314,8 @@ class _Planner:
             level=level,
         )
 
-    def constant(self, node: onnx.NodeProto, name: str) -> Any:
+    def constant(self, name: str) -> Any:
         """The array of an initializer that a stateful node reads."""
-        if name not in self.initializers:
-            raise ModelError(f"node {node.name!r}: {name!r} must be an initializer")
         return numpy_helper.to_array(self.initializers[name])
 
 

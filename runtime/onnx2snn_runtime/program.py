@@ -43,6 +43,10 @@ class Step:
             shapes = ", ".join("none" if x is None else str(x.shape) for x in inputs)
             finding = Finding(f"{error} (inputs of shape {shapes})", node=self.name, op=self.op)
             raise BackendError("a node of the model failed", [finding]) from error
+        if any(self.outputs[len(results) :]):
+            why = f"{len(self.outputs)} outputs, but the operator makes {len(results)}"
+            finding = Finding(why, node=self.name, op=self.op)
+            raise BackendError("a node of the model failed", [finding])
         made = zip(self.outputs, results, strict=False)
         values.update({name: result for name, result in made if name})
         for name in self.dead:

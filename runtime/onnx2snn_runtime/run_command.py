@@ -2,11 +2,17 @@
 
 import argparse
 import io
+import itertools
 import json
 import sys
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from onnx2snn_runtime.limits import add_limit_arguments
+
+MANY_TIMESTEPS = 4096
 MEBIBYTE = 2**20
 READ_IMAGES = 32  # images read from disk at once
 
@@ -22,6 +28,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-T", "--timesteps", type=int, help="timesteps (default: as recommended)")
     add_backend_arguments(parser)
+    add_limit_arguments(parser)
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     parser.add_argument("-o", "--output", metavar="OUT.npz", help="write the answers here")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -65,6 +72,8 @@ def run_command(options: argparse.Namespace) -> int:
     memory = memory_budget(options)
     if options.timesteps is not None and options.timesteps < 1:
         raise UsageError(f"--timesteps must be at least 1, got {options.timesteps}")
+    if options.timesteps is not None and options.timesteps > MANY_TIMESTEPS:
+        print(f"warning: {options.timesteps} timesteps take long", file=sys.stderr)  # noqa: T201
     if options.output:
         check_writable(options.output, inputs=[options.model, options.input])
     network = load(options.model, options.backend, options.threads, memory=memory)
@@ -86,14 +95,32 @@ def run_command(options: argparse.Namespace) -> int:
         name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs
     }
     if options.output:
-        buffer = io.BytesIO()
-        named: dict[str, Any] = {k.replace("/", "_"): array for k, array in outputs.items()}
-        np.savez(buffer, **named)
-        write_bytes_atomic(options.output, buffer.getvalue())
+        write_bytes_atomic(options.output, archive(outputs))
     show(options, outputs, parts[0].timesteps, network.backend.name)
     for note in dict.fromkeys(note for data in datasets.values() for note in data.notes):
         print(f"note: {note}", file=sys.stderr)  # noqa: T201
     return 0
+
+
+def archive(outputs: Mapping[str, Any]) -> bytes:
+    """The bytes of an .npz; names that no file could have get other letters, and stay unique."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    taken: set[str] = set()
+    with zipfile.ZipFile(buffer, "w") as target:
+        for name, array in outputs.items():
+            plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:200]
+            unique = next(n for n in _numbered(plain) if n not in taken)
+            taken.add(unique)
+            with target.open(zipfile.ZipInfo(f"{unique}.npy"), "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}_{number}" for number in itertools.count(2))
 
 
 def show(

@@ -151,6 +151,9 @@ def tensor_findings(tensor: TensorProto, place: Finding) -> Iterator[Finding]:
     if any(size < 0 for size in dims):
         yield at(place, f"negative dimension in {dims}", "export the model again")
         return
+    if tensor.HasField("segment"):
+        yield at(place, "a tensor stored in segments, which nothing writes", "export it again")
+        return
     count = element_count(tensor)
     if count > MAX_ELEMENTS:
         yield at(place, f"dimensions {dims} mean {count:,} elements: more than can be stored")

@@ -11,12 +11,15 @@ V ← V − n·θ with membrane V = v0·θ + X − θ·S; burst_limit γ = 1 is 
 lower_limit = −γ a neuron may take back spikes ("signed").
 """
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from onnx2snn_runtime.neurons.body import Body
-from onnx2snn_runtime.neurons.operator import Array, Chunk, StatefulOperator, family
+from onnx2snn_runtime.neurons.operator import Array, Chunk, Range, StatefulOperator, family
+
+MAX_BURST_LIMIT = 65_535
 
 
 @family("BurstIF")
@@ -25,7 +28,19 @@ class BurstIF(StatefulOperator):
 
     spiking = True
     # rounding: factor on F/threshold, above 1 only where a cap is a multiple of the threshold
-    parameters = ("v0", "burst_limit", "lower_limit", "rounding")
+    parameters: ClassVar[Mapping[str, Range]] = {
+        "v0": Range(0, 1),
+        "burst_limit": Range(1, MAX_BURST_LIMIT, whole=True),
+        "lower_limit": Range(-MAX_BURST_LIMIT, 0, whole=True),
+        "rounding": Range(1, 1.001),
+    }
+
+    def faults(self) -> Iterator[str]:
+        """Also: what is taken back in a step is at most what is sent in one."""
+        yield from super().faults()
+        low, high = self.attributes["lower_limit"], self.attributes["burst_limit"]
+        if isinstance(low, float) and isinstance(high, float) and low < -high:
+            yield f"lower_limit {low:g} is below -burst_limit, {-high:g}"
 
     @property
     def function_name(self) -> str:

@@ -8,6 +8,8 @@ section 3.3) is this law for max, y_t = MaxPool(X_t) − MaxPool(X_(t−1)), for
 
 from typing import Any
 
+from onnx import NodeProto
+
 from onnx2snn_runtime.neurons.body import Body
 from onnx2snn_runtime.neurons.burst import running_sum, step_numbers
 from onnx2snn_runtime.neurons.operator import Array, Chunk, StatefulOperator, family
@@ -29,6 +31,10 @@ class Graded(StatefulOperator):
     def state_names(self) -> tuple[str, ...]:
         """Sums of the moving inputs, and F of the step before."""
         return (*self.sum_names, "total")
+
+    def state_sources(self, node: NodeProto) -> list[str]:
+        """Sums are shaped like the inputs, the total like the output."""
+        return [*(node.input[index] for index in self.signature.moving), node.output[0]]
 
     def write_law(self, body: Body, function_inputs: list[str]) -> None:
         """One step in standard operators; where F is not finite, the last F is kept."""

@@ -1,9 +1,9 @@
 """What all operators with a state have in common: parsing, base function, registry of families."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
 
@@ -46,6 +46,22 @@ class Signature:
     moving: tuple[int, ...] = (0,)
 
 
+class Range(NamedTuple):
+    """Where a number of a law must lie, ends included."""
+
+    low: float
+    high: float
+    whole: bool = False
+
+    def fault(self, name: str, value: Any) -> str:
+        """What is wrong with a value, empty if nothing."""
+        kind = "a whole number" if self.whole else "a number"
+        is_inside = isinstance(value, int | float) and self.low <= value <= self.high
+        if is_inside and (not self.whole or float(value).is_integer()):
+            return ""
+        return f"{name} must be {kind} in {self.low:g}..{self.high:g}, found {str(value)[:40]}"
+
+
 @dataclass
 class Chunk:
     """Everything an operator sees of C timesteps of N images.
@@ -77,7 +93,7 @@ class StatefulOperator(ABC):
 
     family: ClassVar[str]
     spiking: ClassVar[bool] = False
-    parameters: ClassVar[tuple[str, ...]] = ()
+    parameters: ClassVar[Mapping[str, Range]] = {}  # in the order in which the law takes them
 
     def __init__(self, signature: Signature, attributes: dict[str, Any] | None = None) -> None:
         self.signature = signature
@@ -93,6 +109,20 @@ class StatefulOperator(ABC):
     def needs_step(self) -> bool:
         """Whether the law depends on t."""
         return not self.activation.homogeneous
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with the numbers of a node that a file describes."""
+        for name, allowed in self.parameters.items():
+            why = allowed.fault(name, self.attributes[name])
+            if why:
+                yield why
+        moving = self.signature.moving
+        if not moving or len(set(moving)) < len(moving) or (self.spiking and moving != (0,)):
+            yield f"moving {list(moving)} does not fit the law"
+
+    def state_sources(self, node: NodeProto) -> list[str]:
+        """For every state the tensor of the node that has its shape."""
+        return [node.output[0]] * len(self.state_names)
 
     @property
     @abstractmethod
@@ -186,9 +216,9 @@ def parse_node(node: NodeProto) -> StatefulOperator:
     Raises:
         ModelError: the node is of an unknown family or lacks an attribute.
     """
-    attributes = {item.name: _plain(helper.get_attribute_value(item)) for item in node.attribute}
+    attributes = _decoded(node)
     name = attributes.pop("family", "")
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise ModelError(
             f"node {node.name!r} ({node.domain}::{node.op_type}) has no known family: {name!r}",
             advice="the file was written by a newer onnx2snn, or was changed",
@@ -198,6 +228,8 @@ def parse_node(node: NodeProto) -> StatefulOperator:
         op = str(attributes.pop("op"))
     except KeyError as missing:
         raise ModelError(f"node {node.name!r} lacks the attribute {missing}") from None
+    except (TypeError, ValueError):
+        raise ModelError(f"node {node.name!r}: moving must be a list of numbers") from None
     operator_class = FAMILIES[name]
     lacking = [item for item in operator_class.parameters if item not in attributes]
     if lacking:
@@ -210,6 +242,19 @@ def parse_node(node: NodeProto) -> StatefulOperator:
     return operator_class(Signature(op, inputs, moving), attributes)
 
 
+def _decoded(node: NodeProto) -> dict[str, Any]:
+    """The attributes of a node by name."""
+    attributes: dict[str, Any] = {}
+    for item in node.attribute:
+        if item.name in attributes:
+            raise ModelError(f"node {node.name!r} has the attribute {item.name!r} twice")
+        try:
+            attributes[item.name] = _plain(helper.get_attribute_value(item))
+        except ValueError as problem:
+            raise ModelError(f"node {node.name!r}: {item.name!r}: {problem}") from problem
+    return attributes
+
+
 def _plain(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
@@ -219,6 +264,7 @@ __all__ = [
     "Array",
     "Chunk",
     "Evaluate",
+    "Range",
     "Signature",
     "StatefulOperator",
     "family",

@@ -11,12 +11,16 @@ digits of halving steps a non-adjacent form (Reitwiesner, 1960): a third fewer s
 last step, whose error grows from θ/2 to 2θ/3 at most.
 """
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from onnx2snn_runtime.neurons.body import Body
-from onnx2snn_runtime.neurons.operator import Array, Chunk, StatefulOperator, family
+from onnx2snn_runtime.neurons.burst import MAX_BURST_LIMIT
+from onnx2snn_runtime.neurons.operator import Array, Chunk, Range, StatefulOperator, family
+
+HUGE = float(np.finfo(np.float32).max)
 
 
 @family("Refine")
@@ -24,9 +28,23 @@ class Refine(StatefulOperator):
     """Refining neuron: sends corrections of its estimate, in units of an adaptive threshold."""
 
     spiking = True
-    parameters = (
-        "burst_limit", "growth", "decay", "dead_zone", "lowest", "highest", "low", "high",
-    )  # fmt: skip
+    parameters: ClassVar[Mapping[str, Range]] = {
+        "burst_limit": Range(1, MAX_BURST_LIMIT, whole=True),
+        "growth": Range(0, 16, whole=True),
+        "decay": Range(0, 16, whole=True),
+        "dead_zone": Range(0, 1),
+        "lowest": Range(-126, 0, whole=True),
+        "highest": Range(0, 126, whole=True),
+        "low": Range(-HUGE, HUGE),
+        "high": Range(-HUGE, HUGE),
+    }
+
+    def faults(self) -> Iterator[str]:
+        """Also: the range of f is no empty one."""
+        yield from super().faults()
+        low, high = self.attributes["low"], self.attributes["high"]
+        if isinstance(low, float) and isinstance(high, float) and not low < high:
+            yield f"the range {low:g}..{high:g} of the estimate is empty"
 
     @property
     def needs_step(self) -> bool:
