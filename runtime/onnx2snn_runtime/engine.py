@@ -1,5 +1,6 @@
 """The time loop: layer by layer over chunks of timesteps."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -7,6 +8,7 @@ import numpy as np
 import onnx
 
 from onnx2snn_runtime.backends import Backend, Runner
+from onnx2snn_runtime.blocks import blocked_tensors, from_blocks, moving_inputs, to_blocks
 from onnx2snn_runtime.neurons import Chunk
 from onnx2snn_runtime.plan import Plan, Segment, Stateful
 
@@ -38,6 +40,8 @@ class Engine:
         self.plan = plan
         self.backend = backend
         self.memory = memory
+        block = backend.channel_block
+        self.blocked = blocked_tensors(plan, block) if block > 1 else frozenset()
         self.head = self.compile(plan.head.model) if plan.head else None
         self.tail = self.compile(plan.tail.model) if plan.tail else None
         self.runners: list[Runner] = [
@@ -46,10 +50,20 @@ class Engine:
             )
             for unit in plan.units
         ]
+        self.sole_readers = sole_readers(plan)
+        self.thresholds = {unit.name: self.threshold(unit) for unit in plan.stateful}
 
     def compile(self, model: onnx.ModelProto) -> Runner:
         """One thread a run: several batches at once scale better than one split into small bits."""
-        return self.backend.compile(model, threads=1)
+        return self.backend.compile(model, threads=1, blocked=self.blocked)
+
+    def threshold(self, unit: Stateful) -> Array | None:
+        """Threshold of a unit, laid out as its neurons are."""
+        if unit.threshold is None or unit.output not in self.blocked:
+            return unit.threshold
+        features = self.plan.shapes[unit.output][1:]
+        whole = np.broadcast_to(unit.threshold, (1, *features)).astype(np.float32)
+        return to_blocks(whole, self.backend.channel_block)
 
     def run(
         self,
@@ -97,15 +111,26 @@ class Engine:
             else:
                 chunk = self.make_chunk(unit, runner, values, states, first)
                 chunk.record = observer is not None
+                chunk.reusable = index in self.sole_readers
                 outputs = self.backend.scan(unit.operator, chunk)
                 values[unit.output] = outputs
                 states.update(zip(unit.states, chunk.states, strict=True))
                 if observer is not None:
-                    observer.observe(unit, first, outputs, chunk.counts)
+                    self.show(observer, unit, first, outputs, chunk.counts)
             for name in unit.inputs:
                 if self.plan.last_use[name] == index:
                     values.pop(name, None)
         return values
+
+    def show(
+        self, observer: Observer, unit: Stateful, first: int, outputs: Array, counts: Array
+    ) -> None:
+        """Observers see [C,N,*] in the usual order."""
+        if unit.output in self.blocked:
+            block = self.backend.channel_block
+            outputs = from_blocks(outputs, block)
+            counts = None if counts is None else from_blocks(counts, block)
+        observer.observe(unit, first, outputs, counts)
 
     def make_chunk(
         self,
@@ -132,7 +157,8 @@ class Engine:
             for index, name in enumerate(unit.inputs)
         ]
         held = [states[name] for name in unit.states]
-        return Chunk(inputs, unit.threshold, held, first, evaluate)
+        block = self.backend.channel_block if unit.output in self.blocked else 1
+        return Chunk(inputs, self.thresholds[unit.name], held, first, evaluate, block=block)
 
     def run_head(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Everything before the first neuron, once."""
@@ -184,6 +210,21 @@ class Engine:
     def rows(self) -> int:
         """Images times steps of a chunk whose widest tensor stays in the cache."""
         return max(FEWEST_ROWS, CACHED_BYTES // max(1, self.plan.footprint.widest_bytes))
+
+
+def sole_readers(plan: Plan) -> set[int]:
+    """Indices of the stateful units whose input no other unit and no answer reads."""
+    made: set[str] = set()
+    readers: Counter[str] = Counter(plan.answers)
+    for unit in plan.units:
+        made.update(unit.outputs if isinstance(unit, Segment) else [unit.output])
+        readers.update(unit.inputs if isinstance(unit, Segment) else moving_inputs(unit))
+    return {
+        index
+        for index, unit in enumerate(plan.units)
+        if isinstance(unit, Stateful)
+        and all(name in made and readers[name] == 1 for name in moving_inputs(unit))
+    }
 
 
 def over_time(array: Array, length: int) -> Array:

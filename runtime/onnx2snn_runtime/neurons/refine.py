@@ -24,6 +24,7 @@ class Refine(StatefulOperator):
     """Refining neuron: sends corrections of its estimate, in units of an adaptive threshold."""
 
     spiking = True
+    elementwise = True
     parameters = (
         "burst_limit", "growth", "decay", "dead_zone", "lowest", "highest", "low", "high",
     )  # fmt: skip
