@@ -67,7 +67,8 @@ def _with_doors(model: onnx.ModelProto, chosen: set[str]) -> onnx.ModelProto:
             names[:] = [inner.get(name, name) for name in names]
 
     def door(source: str, target: str) -> onnx.NodeProto:
-        return helper.make_node("MaxPool", [source], [target], target, kernel_shape=[1, 1])
+        name = f"{target}{DOOR}"  # node names are a namespace of their own
+        return helper.make_node("MaxPool", [source], [target], name, kernel_shape=[1, 1])
 
     first = [door(v.name, inner[v.name]) for v in graph.input if v.name in chosen]
     last = [door(inner[v.name], v.name) for v in graph.output if v.name in chosen]

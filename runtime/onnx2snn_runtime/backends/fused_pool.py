@@ -54,6 +54,7 @@ def _pool(
 ) -> None:  # fmt: skip
     steps, planes, rows, _ = outputs.shape
     height, length = sums.shape[1:]
+    pixels, columns = length // block, outputs.shape[3] // block
     best = np.empty(length, np.float32)
     result = np.empty(outputs.shape[3], np.float32)
     for plane in range(planes):
@@ -66,11 +67,19 @@ def _pool(
                 while done <= last:
                     _add(sums[plane, done], x[done])
                     done += 1
-                best[:] = -np.inf
-                for line in range(first, last + 1, apart_down):
-                    if line >= 0:
-                        _raise(best, sums[plane, line])
-                _window_maxima(best, result, block, left, wide, across, apart_across)
+                line = first + (max(0, -first) + apart_down - 1) // apart_down * apart_down
+                best[:] = sums[plane, line]
+                for other in range(line + apart_down, last + 1, apart_down):
+                    _raise(best, sums[plane, other])
+                result[:] = -np.inf
+                for k in range(wide):
+                    shift = k * apart_across - left
+                    begin = max(0, (across - 1 - shift) // across)
+                    end = min(columns, (pixels - 1 - shift) // across + 1)
+                    if begin < end:
+                        start = (begin * across + shift) * block
+                        _raise_apart(result[begin * block : end * block], best[start:],
+                                     np.uint64(block), np.uint64(across * block))  # fmt: skip
                 _difference(result, totals[plane, row], outputs[t, plane, row])
             for line in range(done, height):
                 _add(sums[plane, line], x[line])
@@ -85,21 +94,21 @@ def _add(sums: Floats, x: Floats) -> None:
 @_compiled  # type: ignore[untyped-decorator]
 def _raise(best: Floats, values: Floats) -> None:
     for i in range(len(best)):
-        best[i] = max(best[i], values[i])
+        best[i] = values[i] if values[i] > best[i] else best[i]
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _window_maxima(
-    best: Floats, result: Floats, block: int, left: int, wide: int, across: int, apart: int
-) -> None:
-    pixels = len(best) // block
-    for column in range(len(result) // block):
-        out = result[column * block : (column + 1) * block]
-        out[:] = -np.inf
-        for k in range(wide):
-            pixel = column * across - left + k * apart
-            if 0 <= pixel < pixels:
-                _raise(out, best[pixel * block : (pixel + 1) * block])
+def _raise_apart(best: Floats, values: Floats, block: Any, apart: Any) -> None:
+    """Runs of ``block`` values that start ``apart`` apart; unsigned numbers index faster."""
+    if block == np.uint64(1):
+        spread = values[:: np.int64(apart)]
+        for i in range(len(best)):
+            best[i] = spread[i] if spread[i] > best[i] else best[i]
+        return
+    for run in range(np.uint64(len(best)) // block):
+        for i in range(block):
+            value, here = values[run * apart + i], run * block + i
+            best[here] = value if value > best[here] else best[here]
 
 
 @_compiled  # type: ignore[untyped-decorator]
