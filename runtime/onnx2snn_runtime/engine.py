@@ -14,8 +14,8 @@ from onnx2snn_runtime.plan import Plan, Segment, Stateful
 
 Array = Any
 DEFAULT_MEMORY = 2**30
-CACHED_BYTES = 4 * 2**20  # of the widest tensor in a chunk: larger chunks leave the CPU's cache
-FEWEST_ROWS = 4  # below this a convolution runs worse than it gains by the cache
+CACHED_BYTES = 3 * 2**19  # of a usual tensor in a chunk: larger chunks leave the CPU's cache
+FEWEST_ROWS = 8  # with fewer, states are read and written too often for what is computed
 MAX_IMAGES = 32
 STEPS_TOGETHER = 8  # a batch is made small enough that this many steps run as one chunk
 
@@ -208,8 +208,14 @@ class Engine:
 
     @property
     def rows(self) -> int:
-        """Images times steps of a chunk whose widest tensor stays in the cache."""
-        return max(FEWEST_ROWS, CACHED_BYTES // max(1, self.plan.footprint.widest_bytes))
+        """Images times steps of a chunk that runs fastest.
+
+        Its tensors should stay in the cache, unless weights, which each chunk reads once from
+        memory, outweigh them.
+        """
+        size = self.plan.footprint
+        wanted = max(CACHED_BYTES, size.usual_weights)
+        return max(FEWEST_ROWS, wanted // max(1, size.usual_bytes))
 
 
 def sole_readers(plan: Plan) -> set[int]:
