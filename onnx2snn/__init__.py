@@ -3,19 +3,31 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnx2snn.convert import convert
-    from onnx2snn.evaluate import evaluate
+    from onnx2snn.conversion import convert
+    from onnx2snn.evaluation import evaluate
+    from onnx2snn.exporters import from_keras, from_torch
     from onnx2snn.spiking_model import SpikingModel
     from onnx2snn_runtime.errors import Onnx2SnnError
 
 __version__ = "0.1.0"
-__all__ = ["Onnx2SnnError", "SpikingModel", "__version__", "convert", "evaluate"]
+__all__ = [
+    "Onnx2SnnError",
+    "SpikingModel",
+    "__version__",
+    "convert",
+    "evaluate",
+    "from_keras",
+    "from_torch",
+]
 
+# no module may have the name of a function here: importing it would hide the function
 _HOME = {
     "Onnx2SnnError": "onnx2snn_runtime.errors",
     "SpikingModel": "onnx2snn.spiking_model",
-    "convert": "onnx2snn.convert",
-    "evaluate": "onnx2snn.evaluate",
+    "convert": "onnx2snn.conversion",
+    "evaluate": "onnx2snn.evaluation",
+    "from_keras": "onnx2snn.exporters",
+    "from_torch": "onnx2snn.exporters",
 }
 
 
@@ -25,6 +37,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value  # a submodule of the same name would hide the function
-    return value
+    return getattr(importlib.import_module(_HOME[name]), name)

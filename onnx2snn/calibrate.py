@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends.base import Backend
-from onnx2snn_runtime.errors import DataError
+from onnx2snn_runtime.errors import DataError, UsageError
 
 Floats = NDArray[np.float32]
 BINS_PER_OCTAVE = 64
@@ -35,6 +35,16 @@ def threshold_rule(
     """Register a rule under its name: histogram of C channels to C values, in activation units."""
     RULES[function.__name__.removesuffix("_rule")] = function
     return function
+
+
+def check_rule(name: str) -> None:
+    """Refuse a rule that is not registered.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in RULES:
+        raise UsageError(f"unknown --threshold {name!r}; choose from {', '.join(RULES)}")
 
 
 class Histogram:

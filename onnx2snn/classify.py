@@ -11,12 +11,11 @@ from enum import Enum
 import onnx
 from onnx import NodeProto
 
+from onnx2snn.costs import WEIGHTED
+from onnx2snn.passes.check_operators import unsupported
 from onnx2snn_runtime.errors import Finding, UnsupportedError
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.ops import OPERATORS, Law
-
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-COMPOSITES = "ai.onnx2snn.composite"
 
 
 class Role(Enum):
@@ -69,6 +68,8 @@ class _Classifier:
             value.name: value.type.tensor_type.elem_type
             for value in [*graph.value_info, *graph.input, *graph.output]
         }
+        self.read = {name for node in self.nodes for name in node.input}
+        self.read.update(value.name for value in graph.output)
         self.findings: list[Finding] = []
 
     def place(self, *, strict: bool, allow_analog: bool) -> list[Placed]:
@@ -102,8 +103,7 @@ class _Classifier:
                 advice="convert a network with ReLU-like activations, or give --allow-analog",
             )
         if self.findings:
-            count = len(self.findings)
-            raise UnsupportedError(f"{count} operators cannot be converted", self.findings)
+            raise unsupported(self.findings)
         return placed
 
     def weighted(self, node: NodeProto) -> bool:
@@ -140,48 +140,42 @@ class _Classifier:
         return found
 
     def check_anywhere(self, node: NodeProto) -> None:
-        """What no zone can hold."""
-        if node.domain not in ("", "ai.onnx", COMPOSITES):
-            self.refuse(node, f"unknown operator domain {node.domain!r}",
-                        "express it in standard operators or as an ONNX function")  # fmt: skip
-        elif any(attribute.HasField("g") for attribute in node.attribute):
+        """What folding should have removed; the rest is refused before anything is run."""
+        if any(attribute.HasField("g") for attribute in node.attribute):
             self.refuse(node, "control flow that does not fold to a constant",
                         "export the model without data-dependent control flow")  # fmt: skip
-        elif node.op_type.startswith("Sequence") or node.op_type in ("LSTM", "GRU", "RNN"):
-            self.refuse(node, "recurrent and sequence operators are not supported",
-                        "convert the convolutional part only")  # fmt: skip
-        elif node.op_type == "BatchNormalization" and any(
-            a.name == "training_mode" and a.i for a in node.attribute
-        ):
-            self.refuse(node, "BatchNormalization in training mode",
-                        "export after model.eval()")  # fmt: skip
+        elif "Sequence" in node.op_type and node.op_type != "ReverseSequence":
+            self.refuse(node, "a sequence of tensors",
+                        "export with tensors: torch.stack or torch.cat")  # fmt: skip
 
     def body_role(self, node: NodeProto, moving: tuple[int, ...]) -> Role:
         """Role of a node between neurons."""
-        entry = OPERATORS.get(node.op_type)
-        if entry is None:
-            if node.domain in ("", "ai.onnx"):
-                self.refuse(node, "no known behaviour between spiking layers",
-                            "see `onnx2snn ops` for what can stand there")  # fmt: skip
-            return Role.GRADED
-        if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1]:
-            self.refuse(node, "MaxPool with Indices", "use a pooling without indices")
-            return Role.POOL
-        if any(
-            self.types.get(name, onnx.TensorProto.FLOAT) not in (onnx.TensorProto.FLOAT, 0)
-            for name in node.output
-        ):
+        if any(name in self.read for name in node.output[1:] if name) and node.op_type != "Split":
+            self.refuse(node, "it has several outputs and is not linear",
+                        "use an operator with one output")  # fmt: skip
+        if not all(self.is_float(name) for name in node.output):
             self.refuse(node, "a tensor between spiking layers is not float",
                         "whole numbers and decisions belong in the head or tail")  # fmt: skip
+        entry = OPERATORS.get(node.op_type)
+        if entry is None:
+            return Role.GRADED
         affine = {
             Law.AFFINE: True,
             Law.AFFINE_ONE: len(moving) == 1,
             Law.AFFINE_FIRST: moving == (0,),
+            Law.AFFINE_FLOATS: all(self.is_float(node.input[k]) for k in moving),
         }.get(entry.law, False)
+        affine = affine and not any(
+            a.name == "reduction" and a.s not in (b"none", b"add") for a in node.attribute
+        )
         if affine:
             return Role.LINEAR
         homogeneous = entry.law is Law.MAXIMUM and self.all_move(node, moving)
         return Role.POOL if homogeneous else Role.GRADED
+
+    def is_float(self, name: str) -> bool:
+        """Whether a tensor is float32, or nothing is known about it."""
+        return self.types.get(name, onnx.TensorProto.FLOAT) in (onnx.TensorProto.FLOAT, 0)
 
     def all_move(self, node: NodeProto, moving: tuple[int, ...]) -> bool:
         """Whether a maximum has no constant among its operands (axes are no operands)."""

@@ -1,12 +1,16 @@
 """The command line: ``onnx2snn MODEL.onnx`` and its verbs."""
 
 import argparse
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from onnx2snn import __version__
-from onnx2snn_runtime.cli import guarded
+from onnx2snn.recipes import RECIPES
+from onnx2snn_runtime.cli import guarded, say
+from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.run_command import add_backend_arguments, add_run_arguments
 
 COMMANDS = {
@@ -44,6 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
         name: verbs.add_parser(name, help=text, description=text, parents=[common])
         for name, text in COMMANDS.items()
     }
+    for part in parts.values():
+        part.set_defaults(refuse=part.error)
     _convert_arguments(parts["convert"])
     add_run_arguments(parts["run"])
     _eval_arguments(parts["eval"])
@@ -55,21 +61,26 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL.onnx", help="trained network")
+    parser.add_argument("model", metavar="MODEL.onnx", help="trained network; also .keras, .h5 "
+                        "or .pt2 where its framework is installed")  # fmt: skip
     parser.add_argument("-o", "--output", metavar="OUT", help="default: MODEL.snn.onnx beside it")
     parser.add_argument("--calibration", metavar="DATA", help="images for the thresholds")
-    parser.add_argument("--calibration-samples", type=int, default=512, metavar="N")
-    parser.add_argument("--recipe", default="fast", help="fast (default), paper, if or refine")
+    parser.add_argument("--calibration-samples", type=int, default=512, metavar="N",
+                        help="at most so many of them (512)")  # fmt: skip
+    parser.add_argument("--recipe", default="fast", help=f"{', '.join(RECIPES)} (fast)")
     parser.add_argument("--burst", type=int, metavar="γ", help="spikes per neuron and step at most")
     parser.add_argument("--v0", type=float, help="initial charge in units of the threshold")
     parser.add_argument("--scale", type=float, help="factor on the calibrated threshold")
-    parser.add_argument("--threshold", choices=["max", "percentile", "mse"], help="threshold rule")
+    parser.add_argument("--threshold", metavar="RULE", help="percentile, max, mse or a rule added")
     parser.add_argument("--percentile", type=float, help="percentile of the rule (99.9)")
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--per-channel", dest="per_channel", action="store_true", default=None)
-    group.add_argument("--per-layer", dest="per_channel", action="store_false")
+    group.add_argument("--per-channel", dest="per_channel", action="store_true", default=None,
+                       help="a threshold for every channel (default: see the recipe)")  # fmt: skip
+    group.add_argument("--per-layer", dest="per_channel", action="store_false",
+                       help="one threshold for all of a layer")  # fmt: skip
     parser.add_argument("--preprocess", metavar="SPEC", help="imagenet, unit, none or mean=…,std=…")
-    parser.add_argument("--input-shape", action="append", default=[], metavar="NAME:1,3,32,32")
+    parser.add_argument("--input-shape", action="append", default=[], metavar="NAME:1,3,32,32",
+                        help="sizes that the model leaves open")  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="refuse what does not spike")
     parser.add_argument("--allow-analog", action="store_true", help="accept that nothing spikes")
     parser.add_argument("--backend", default="auto", help="for calibration and the check")
@@ -90,17 +101,32 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
+def looks_like_command(word: str) -> bool:
+    """Whether a first argument is a mistyped command rather than a file."""
+    return word.isalpha() and not Path(word).exists()
+
+
+def suggestion(word: str) -> str:
+    """The command that was probably meant."""
+    close = difflib.get_close_matches(word, COMMANDS, n=1)
+    return f"; did you mean {close[0]}?" if close else "; see onnx2snn --help"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``onnx2snn``; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     asks_help = {"-h", "--help", "--version"} & set(given)
     names_command = bool(given) and given[0] in COMMANDS
     if given and not names_command and not (given[0].startswith("-") and asks_help):
+        if looks_like_command(given[0]):
+            say(f"error: no file and no command {given[0]!r}{suggestion(given[0])}")
+            return ModelError.exit_code
         given.insert(0, "convert")
-    parser = build_parser()
-    options = parser.parse_args(given)
+    options, unknown = build_parser().parse_known_args(given)
+    if unknown and options.command:
+        options.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     if options.command is None:
-        parser.print_help(sys.stderr)
+        build_parser().print_help(sys.stderr)
         return 2
     if options.command == "run":
         from onnx2snn_runtime.run_command import run_command as command

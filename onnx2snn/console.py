@@ -19,19 +19,26 @@ def say(text: str, *, quiet: bool = False) -> None:
         print(text, file=sys.stderr)  # noqa: T201
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on stdout, first column to the left, the others to the right."""
+def print_table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[Any]], *, error: bool = False
+) -> None:
+    """A table: on stdout, first column to the left, the others to the right.
+
+    ``error``: on stderr, all columns to the left.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table = Table()
     for index, name in enumerate(header):
-        table.add_column(escape(name), justify="left" if index == 0 else "right")
+        table.add_column(escape(name), justify="left" if index == 0 or error else "right")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
-    terminal = sys.stdout.isatty()
-    Console(width=None if terminal else 120, highlight=False).print(table)
+    terminal = (sys.stderr if error else sys.stdout).isatty()
+    console = Console(width=None if terminal else 120, highlight=False, stderr=error)
+    console.print(escape(title), style="bold")
+    console.print(table)
 
 
 @contextmanager

@@ -19,8 +19,9 @@ from onnx2snn_runtime.ops import OPERATORS, Law
 from onnx2snn_runtime.plan import tensor_shape
 
 Array = NDArray[np.float64]
-_AFFINE = (Law.AFFINE, Law.AFFINE_ONE, Law.AFFINE_FIRST)
+_AFFINE = (Law.AFFINE, Law.AFFINE_ONE, Law.AFFINE_FIRST, Law.AFFINE_FLOATS)
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators whose inputs meet weights, one multiplication or one synaptic operation each."""
 
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
@@ -44,7 +45,7 @@ def multiplications(model: onnx.ModelProto) -> dict[str, int]:
         node.name: int(back.sum())
         for node in model.graph.node
         if node.op_type in WEIGHTED and node.input[1] in weights and node.input[0] in shapes
-        for back in [_back_through_weights(node, weights, shapes)]
+        for back in [weights_met(node, weights, shapes)]
     }
 
 
@@ -86,7 +87,7 @@ class FanOut:
             return np.ones(self.shapes[tensor]) if tensor in node.input else np.zeros(1)
         if node.op_type in WEIGHTED and node.input[1] in self.weights:
             self.weighted_nodes.add(node.name)
-            return _back_through_weights(node, self.weights, self.shapes)
+            return weights_met(node, self.weights, self.shapes)
         total = np.zeros(self.shapes[tensor])
         entry = OPERATORS.get(node.op_type)
         if entry is None or entry.law not in _AFFINE:
@@ -172,7 +173,7 @@ def _average(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Arra
     return _transposed(weight, attributes, channels, shape, after)
 
 
-def _back_through_weights(
+def weights_met(
     node: NodeProto, weights: dict[str, onnx.TensorProto], shapes: dict[str, tuple[int, ...]]
 ) -> Array:
     """Number of nonzero weights that each input element of a weighted node meets, [1,*]."""

@@ -16,7 +16,14 @@ from onnx2snn.classify import Placed, Role
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.errors import UnsupportedError
 from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT, PRODUCER
-from onnx2snn_runtime.neurons import ACTIVATIONS, FAMILIES, Signature, StatefulOperator
+from onnx2snn_runtime.neurons import (
+    ACTIVATIONS,
+    COMPOSITES,
+    FAMILIES,
+    Signature,
+    StatefulOperator,
+    spelled_out,
+)
 from onnx2snn_runtime.plan import Shape, tensor_shape
 
 ROUNDING = 1.0 + 1e-6  # keeps the last spike of a cap that is a multiple of the threshold
@@ -91,6 +98,8 @@ class _Writer:
                 self.neuron(node, item.node.output[0])
             elif item.role in (Role.GRADED, Role.POOL) and rate:
                 self.graded(node, item)
+            elif node.domain == COMPOSITES:
+                self.nodes.extend(spelled_out(node, self.opset))
             else:
                 self.nodes.append(node)
         for name, signal in self.renamed.items():
@@ -257,15 +266,14 @@ class _Writer:
         spiking = helper.make_graph(
             self.nodes, graph.name or "spiking_network", inputs, outputs, used, value_info=info
         )
-        opsets = [*self.model.opset_import]
+        opsets = [item for item in self.model.opset_import if item.domain != COMPOSITES]
         if self.functions:
             opsets.append(helper.make_opsetid(DOMAIN, 1))
-        kept = [f for f in self.model.functions if f.name not in self.functions]
         return helper.make_model(
             spiking,
             producer_name=PRODUCER,
             opset_imports=opsets,
-            functions=[*kept, *(self.functions[name] for name in sorted(self.functions))],
+            functions=[self.functions[name] for name in sorted(self.functions)],
             ir_version=max(8, self.model.ir_version),
         )
 

@@ -11,6 +11,7 @@ from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import multiplications
 from onnx2snn.recipes import Recipe
 from onnx2snn.verify import Check
+from onnx2snn.work import Work, measure_work
 from onnx2snn_runtime.files import save_model
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import tensor_shape
@@ -106,6 +107,11 @@ class SpikingModel:
             )
         return found
 
+    @property
+    def work(self) -> Work:
+        """What share of the work is spiking, linear and graded."""
+        return measure_work(self.ann, self.placed)
+
     def save(self, path: str | Path) -> None:
         """Write the ``.snn.onnx`` file, whole or not at all.
 
@@ -126,6 +132,7 @@ class SpikingModel:
             f"recipe {self.recipe.name}, burst limit {self.recipe.burst_limit}",
             f"{roles.count('neuron')} spiking layers, {roles.count('pool')} poolings, "
             f"{roles.count('graded')} graded operators, {macs / 1e6:.1f} M MACs per image",
+            self.work.text,
             f"check: {self.check.text}",
         ]
         return "\n".join(lines)

@@ -8,7 +8,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from onnx2snn_runtime.format import DOMAIN, NEXT
-from onnx2snn_runtime.neurons import parse_node
+from onnx2snn_runtime.neurons import COMPOSITES, parse_node, spelled_out
 
 
 def to_ann(
@@ -25,6 +25,7 @@ def to_ann(
     states = {o.name.removesuffix(NEXT) for o in graph.output if o.name.endswith(NEXT)}
     states &= {value.name for value in graph.input}
     nodes: list[NodeProto] = []
+    opset = next(item.version for item in spiking.opset_import if not item.domain)
     arrays = {item.name: item for item in graph.initializer}
     added: list[onnx.TensorProto] = []
     for node in graph.node:
@@ -36,8 +37,10 @@ def to_ann(
             operator = parse_node(node)
             inputs = list(node.input[: operator.signature.inputs])
             plain = helper.make_node(operator.signature.op, inputs, [node.output[0]], node.name)
-            known = set(operator.base_attributes(18))
+            known = set(operator.base_attributes(opset))
             plain.attribute.extend(a for a in node.attribute if a.name in known)
+            if not operator.activation.is_standard(opset):
+                plain.domain = COMPOSITES
             if quantise and node.name in quantise:
                 threshold = numpy_helper.to_array(arrays[node.input[operator.signature.inputs]])
                 levels = quantise[node.name]
@@ -46,6 +49,11 @@ def to_ann(
                 nodes.extend(_quantised(plain, reach / np.float32(levels), low, levels, added))
             else:
                 nodes.append(plain)
+    nodes = [
+        part
+        for node in nodes
+        for part in (spelled_out(node, opset) if node.domain == COMPOSITES else [node])
+    ]
     outputs = [o for o in graph.output if o.name.removesuffix(NEXT) not in states]
     return helper.make_model(
         helper.make_graph(

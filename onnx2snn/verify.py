@@ -1,29 +1,25 @@
 """Steps the spiking network on calibration images and compares it with the ANN, layer by layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 
-from onnx2snn.calibrate import with_outputs
+from onnx2snn.calibrate import LayerCalibration, with_outputs
+from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import multiplications
+from onnx2snn.diagnose import FALLING, TOLERANCE, Evidence, cause
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends.base import Backend
 from onnx2snn_runtime.engine import Engine
 from onnx2snn_runtime.plan import Stateful, make_plan
 
-if TYPE_CHECKING:
-    from onnx2snn.convert import CalibrationSource
-
 TIMESTEPS = {"rate": 64, "refine": 16}
-TOLERANCE = 0.25  # relative to the deviation of the layer over the images
-FALLING = 0.75  # error at T over error at T/2, below which more steps still help
 IMAGES = 16
 BUDGET = 20e9  # multiplications that the check may cost
-SATURATED = 0.01
 
 
 @dataclass(frozen=True)
@@ -50,16 +46,21 @@ class Check:
 
 
 class _Means:
-    """Mean output of every stateful operator, after the last step and after half of them."""
+    """Mean output of every stateful operator, after the last step and after half of them.
+
+    ``saturated`` counts, in the second half, how often a neuron sends the burst limit; ``spikes``
+    counts them all.
+    """
 
     def __init__(self, refine: bool, half: int) -> None:
         self.refine, self.half = refine, half
         self.sums: dict[str, Any] = {}
         self.steps: dict[str, int] = {}
         self.halfway: dict[str, Any] = {}
+        self.saturated: dict[str, float] = {}
+        self.spikes: dict[str, float] = {}
 
     def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
-        del counts
         if unit.operator.family == "Readout":
             return
         for offset, output in enumerate(outputs):
@@ -71,6 +72,13 @@ class _Means:
             self.steps[unit.output] = step
             if step == self.half:
                 self.halfway[unit.output] = self.sums[unit.output] / step
+            if counts is not None:
+                sent = float(np.abs(counts[offset]).sum())
+                self.spikes[unit.output] = self.spikes.get(unit.output, 0.0) + sent
+            if step > self.half and counts is not None and not self.refine:
+                limit = unit.operator.attributes["burst_limit"]
+                share = float(np.mean(np.abs(counts[offset]) >= limit)) / self.half
+                self.saturated[unit.output] = self.saturated.get(unit.output, 0.0) + share
 
     def means(self) -> dict[str, Any]:
         return {name: total / self.steps[name] for name, total in self.sums.items()}
@@ -80,8 +88,9 @@ def verify(
     ann: onnx.ModelProto,
     spiking: onnx.ModelProto,
     placed: list[Placed],
+    calibration: Mapping[str, LayerCalibration],
     recipe: Recipe,
-    source: "CalibrationSource",
+    source: CalibrationSource,
     backend: Backend,
     progress: Callable[[str, int, int], None],
 ) -> Check:
@@ -126,7 +135,11 @@ def verify(
     passed = bool(finite and (error <= TOLERANCE or error <= FALLING * before))
     text = _verdict(passed, error, agreement, len(next(iter(feeds.values()))), timesteps)
     if not passed:
-        text += "; " + _cause(errors, early, finite)
+        saturated = {names[name]: share for name, share in observer.saturated.items()}
+        silent = frozenset(names[name] for name, count in observer.spikes.items() if not count)
+        text += "; " + cause(
+            Evidence(errors, early, saturated, silent, calibration, source.is_noise, finite)
+        )
     count = len(next(iter(feeds.values())))
     return Check(passed, text, timesteps, count, agreement, error, errors)
 
@@ -138,9 +151,14 @@ def _output_error(found: Any, expected: Any) -> float:
 def relative_error(found: Any, expected: Any) -> float:
     """L2 distance relative to the deviation of the expected values from their mean."""
     expected = np.asarray(expected, dtype=np.float64)
-    distance = float(np.linalg.norm(np.asarray(found, dtype=np.float64) - expected))
-    spread = float(np.linalg.norm(expected - expected.mean()))
+    distance = length(np.asarray(found, dtype=np.float64) - expected)
+    spread = length(expected - expected.mean())
     return distance / spread if spread > 1e-12 else distance
+
+
+def length(values: Any) -> float:
+    """L2 norm, added up by NumPy: a dot product of BLAS depends on the number of threads."""
+    return float(np.sqrt(np.square(values).sum()))
 
 
 def class_agreement(found: Any, expected: Any) -> float | None:
@@ -156,20 +174,3 @@ def _verdict(
     same = "" if agreement is None else f", same class {round(agreement * images)}/{images}"
     word = "ok" if passed else "DEPARTS"
     return f"{word}: output error {error:.3f} after {timesteps} steps on {images} images{same}"
-
-
-def _cause(errors: dict[str, float], early: dict[str, float], finite: bool) -> str:
-    """The first layer that departs, with the likely cause."""
-    if not finite:
-        return "an output is not finite"
-    for name, error in errors.items():
-        if not np.isfinite(error):
-            return f"layer {name!r} is not finite"
-        if error > TOLERANCE:
-            if error <= FALLING * early.get(name, np.inf):
-                return f"layer {name!r} departs first ({error:.2f}): too few steps, still falling"
-            return (
-                f"layer {name!r} departs first ({error:.2f}) and no longer improves: its threshold "
-                "saturates; calibrate with more images, or raise --scale"
-            )
-    return "no single layer departs: the errors add up; use more steps or a smaller --scale"

@@ -32,16 +32,21 @@ class Builder:
         return self.add("Conv", [x, weight, bias], pads=pads, kernel_shape=[kernel] * 2,
                         **attributes)  # fmt: skip
 
-    def model(self, output, output_shape, opset=18):
-        make = helper.make_tensor_value_info
-        graph = helper.make_graph(
-            self.nodes, "network",
-            [make("input", TensorProto.FLOAT, ["N", *self.shape])],
-            [make(output, TensorProto.FLOAT, ["N", *output_shape])],
-            self.weights,
-        )  # fmt: skip
+    def model(
+        self, output, output_shape, opset=18, more_inputs=None, more_outputs=None, functions=()
+    ):
+        inputs = {"input": self.shape, **(more_inputs or {})}
+        outputs = {output: output_shape, **(more_outputs or {})}
+        values = [
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
+             for name, shape in part.items()]
+            for part in (inputs, outputs)
+        ]  # fmt: skip
+        graph = helper.make_graph(self.nodes, "network", *values, self.weights)
+        domains = {function.domain: 1 for function in functions}
+        opsets = [helper.make_opsetid(*item) for item in {"": opset, **domains}.items()]
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10
+            graph, opset_imports=opsets, ir_version=10, functions=list(functions)
         )
         onnx.checker.check_model(model, full_check=True)
         return model

@@ -2,33 +2,49 @@
 
 import argparse
 import json
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
 from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn.spiking_model import SpikingModel
-from onnx2snn_runtime.errors import ModelError, UsageError
+from onnx2snn_runtime.cli import printable
+from onnx2snn_runtime.errors import ModelError, UnsupportedError, UsageError
 from onnx2snn_runtime.files import check_writable
 
 NOT_VERIFIED = 1
 
 
 def run(options: argparse.Namespace) -> int:
-    """Convert a network and write the file."""
-    from onnx2snn.convert import convert
+    """Convert a network and write the file; what cannot be converted is listed in a table."""
+    try:
+        return convert_and_write(options)
+    except UnsupportedError as error:
+        if options.debug or not error.findings:
+            raise
+        rows = [
+            [printable(finding.node or finding.tensor), printable(finding.op),
+             printable(finding.why), printable(finding.advice or error.advice)]
+            for finding in error.findings
+        ]  # fmt: skip
+        header = ["node", "operator", "reason", "what to do"]
+        print_table(f"error: {printable(error.message)}", header, rows, error=True)
+        return error.exit_code
 
+
+def convert_and_write(options: argparse.Namespace) -> int:
+    """Convert a network and write the file."""
     source = Path(options.model)
     if not source.exists():
-        verb = "" if "." in source.name else " (and no such command; see onnx2snn --help)"
-        raise ModelError(f"no file {options.model!r}{verb}")
+        raise ModelError(f"no file {options.model!r}")
     output = Path(options.output) if options.output else default_output(source)
     if not options.dry_run:
         inputs = [source, *([options.calibration] if options.calibration else [])]
         check_writable(output, inputs=inputs)
     with progress_bar(quiet=options.quiet) as progress, warnings.catch_warnings(record=True) as met:
         warnings.simplefilter("always", UserWarning)
-        result = convert(
+        result = converted(
             source,
             calibration=options.calibration,
             calibration_samples=options.calibration_samples,
@@ -67,9 +83,25 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def converted(source: Path, **options: Any) -> SpikingModel:
+    """Convert an ONNX file, or a file of a framework through its exporter."""
+    from onnx2snn import convert
+    from onnx2snn.exporters import FILES, export_file
+
+    if source.suffix.lower() not in FILES:
+        return convert(source, **options)
+    with tempfile.TemporaryDirectory() as folder:
+        exported = Path(folder) / "model.onnx"
+        export_file(source, exported)
+        return convert(exported, **options)
+
+
 def default_output(source: Path) -> Path:
-    """``MODEL.snn.onnx`` beside ``MODEL.onnx``."""
-    stem = source.name.removesuffix(".onnx")
+    """``MODEL.snn.onnx`` beside ``MODEL.onnx``; the same for the files of frameworks."""
+    from onnx2snn.exporters import FILES
+
+    known = source.suffix.lower() in (".onnx", *FILES)
+    stem = source.stem if known else source.name
     return source.with_name(f"{stem}.snn.onnx")
 
 
@@ -120,6 +152,7 @@ def document(result: SpikingModel, output: Path | None, warned: list[str]) -> di
         "output": str(output) if output else None,
         "recipe": result.recipe.as_dict(),
         "layers": [layer.as_dict() for layer in result.layers],
+        "work": result.work.as_dict(),
         "verified": result.check.passed,
         "check": {
             "text": result.check.text,

@@ -17,8 +17,7 @@ from onnx2snn.embedded import (
 
 def run(options: argparse.Namespace) -> int:
     """Convert the embedded network with two recipes and print the accuracy tables."""
-    from onnx2snn.convert import convert
-    from onnx2snn.evaluate import evaluate
+    from onnx2snn import convert, evaluate
 
     model, test = embedded_file(EMBEDDED_MODEL), embedded_file(EMBEDDED_TEST)
     results = {}

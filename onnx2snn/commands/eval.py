@@ -15,7 +15,7 @@ BELOW_LIMIT = 1
 
 def run(options: argparse.Namespace) -> int:
     """Measure a network and print the table."""
-    from onnx2snn.evaluate import evaluate
+    from onnx2snn.evaluation import evaluate
 
     memory = memory_budget(options)
     steps = parse_timesteps(options.timesteps)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from onnx2snn.console import print_out, print_table
+from onnx2snn.work import describe
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import is_spiking, read_metadata
 from onnx2snn_runtime.ops import OPERATORS
@@ -31,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
             for layer in found["layers"]
         ]  # fmt: skip
         print_table("layers", header, rows)
+        for of, counts in (found["work"] or {}).items():
+            print_out(describe(of, counts))
         recipe = found["metadata"].get("recipe", {})
         print_out(f"recipe {recipe.get('name')}, recommended T {found['recommended_t']}, "
                   f"verified {found['metadata'].get('verified')}")  # fmt: skip
@@ -60,6 +63,7 @@ def spiking(model: onnx.ModelProto) -> dict[str, Any]:
         "inputs": {name: list(shape) for name, shape in plan.inputs.items()},
         "outputs": list(plan.outputs),
         "layers": layers,
+        "work": metadata.get("work"),
         "metadata": metadata,
         "recommended_t": metadata.get("recommended_t"),
     }

@@ -3,7 +3,11 @@
 import argparse
 import json
 
+import onnx
+
 from onnx2snn.console import print_out, print_table
+from onnx2snn.passes.opset import OPSET
+from onnx2snn_runtime.model_checks import NEWEST_OPSET
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.ops import OPERATORS, Law
 
@@ -11,6 +15,7 @@ BECOMES = {
     Law.AFFINE: "itself, each step",
     Law.AFFINE_ONE: "itself, each step; graded when two inputs move",
     Law.AFFINE_FIRST: "itself, each step; graded when other inputs move",
+    Law.AFFINE_FLOATS: "itself, each step; graded when a condition or index moves",
     Law.ELEMENTWISE: "graded operator",
     Law.MAXIMUM: "LIPool",
     Law.NONLINEAR: "graded operator",
@@ -18,11 +23,22 @@ BECOMES = {
 }
 
 
+def first_opset(name: str) -> int:
+    """The operator set of the default domain in which the operator first appears."""
+    versions = (
+        schema.since_version
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if schema.name == name and not schema.domain
+    )
+    return min(versions)
+
+
 def table() -> list[dict[str, str]]:
     """One row per operator of the registry."""
     return [
         {
             "operator": name,
+            "opsets": f"{first_opset(name)} to {NEWEST_OPSET}",
             "becomes": "spiking neuron" if name in ACTIVATIONS else BECOMES[entry.law],
             "behaviour": entry.law.value,
             "summary": entry.summary,
@@ -37,14 +53,18 @@ def markdown(rows: list[dict[str, str]]) -> str:
         "# Operators",
         "",
         "What each ONNX operator becomes between the first and the last neuron. Before and behind,",
-        "in head and tail, every operator of the default domain may stand. Opsets below 18 are",
-        "converted to 18 first. Made by `onnx2snn ops --markdown`.",
+        "in head and tail, every operator of the default domain may stand. *Opsets* are those of",
+        f"the files that may hold it; what is older than {OPSET} goes through onnx's own version",
+        "converter first. A neuron stands where an activation lies between weights, elsewhere the",
+        "activation is a graded operator. A graded operator sends exact differences, not spikes.",
+        "Made by `onnx2snn ops --markdown`.",
         "",
-        "| operator | becomes | behaviour over time | what it computes |",
-        "| --- | --- | --- | --- |",
+        "| operator | opsets | becomes | behaviour over time | what it computes |",
+        "| --- | --- | --- | --- | --- |",
     ]
+    columns = ("opsets", "becomes", "behaviour", "summary")
     for row in rows:
-        cells = (row[key].replace("|", "\\|") for key in ("becomes", "behaviour", "summary"))
+        cells = (row[key].replace("|", "\\|") for key in columns)
         lines.append(f"| `{row['operator']}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -58,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_out(json.dumps(rows))
         return 0
-    cells = [[row["operator"], row["becomes"], row["summary"]] for row in rows]
+    cells = [[row["operator"], row["opsets"], row["becomes"], row["summary"]] for row in rows]
     print_table("operators between the first and the last neuron",
-                ["operator", "becomes", "what it computes"], cells)  # fmt: skip
+                ["operator", "opsets", "becomes", "what it computes"], cells)  # fmt: skip
     return 0

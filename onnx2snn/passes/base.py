@@ -25,11 +25,13 @@ class Note:
         pass_name: which pass.
         node: name of the node or tensor, or empty.
         text: one sentence.
+        is_warning: whether it may spoil the result.
     """
 
     pass_name: str
     node: str
     text: str
+    is_warning: bool = False
 
     def __str__(self) -> str:
         """The sentence behind the name of its pass."""
@@ -65,9 +67,9 @@ class Pass(ABC):
     def run(self, model: ir.Model) -> ir.Model:
         """Apply the law; returns the model, which is the same object unless stated."""
 
-    def note(self, node: str | None, text: str) -> None:
+    def note(self, node: str | None, text: str, *, is_warning: bool = False) -> None:
         """Write down what was done or why not."""
-        self.session.notes.append(Note(self.name, node or "", text))
+        self.session.notes.append(Note(self.name, node or "", text, is_warning))
 
 
 def as_array(value: Any) -> Array:

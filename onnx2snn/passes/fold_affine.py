@@ -18,6 +18,8 @@ from onnx2snn.passes.graph import (
 )
 from onnx2snn.passes.weights import absorb_ahead, absorb_behind, is_weighted
 
+LARGE_GAIN = 30.0
+
 
 class FoldAffine(Pass):
     """s·(W·x + b) + t = (s·W)·x + (s·b + t): a map y = s·x + t per channel goes into weights.
@@ -129,11 +131,28 @@ class FoldAffine(Pass):
         if reason:
             both = "; ".join(dict.fromkeys([reasons.get(chain[0], ""), reason]))
             self.note(chain[0].name, f"{names} not folded: {both}")
+            self.warn_of_gain(chain[0], names, affine)
             self.merge(chain, source, maps)
             return
         for node in chain:
             bypass(node, source)
         self.note(chain[0].name, f"{names} folded into {label(reader)}")
+
+    def warn_of_gain(self, node: ir.Node, names: str, affine: Affine) -> None:
+        """Say so where a map that stays multiplies one spurious spike by a large number."""
+        gains = np.abs(affine.scale)
+        largest, usual = float(gains.max()), float(np.median(gains))
+        if largest <= LARGE_GAIN * max(usual, 1.0):
+            return
+        vectors = affine.along(1)
+        channel = "" if vectors is None else f" in channel {int(np.argmax(np.abs(vectors[0])))}"
+        self.note(
+            node.name,
+            f"{names} multiplies by up to {largest:.4g}{channel} ({usual:.3g} is usual), and so "
+            "each spurious spike before it: a variance near zero in training; prune the channel, "
+            "or use a recipe with signed neurons",
+            is_warning=True,
+        )
 
     def merge(
         self, chain: list[ir.Node], source: ir.Value, maps: list[tuple[ir.Value, Affine]]

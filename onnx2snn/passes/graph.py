@@ -188,10 +188,13 @@ def substitute(
     op_type: str,
     inputs: Sequence[ir.Value | None],
     attributes: Mapping[str, Any] | None = None,
+    domain: str = "",
 ) -> ir.Node:
     """Put a new one-output node in the place of ``node``; name, output name and shape are kept."""
     old = node.outputs[0]
-    new = ir.node(op_type, list(inputs), attributes=dict(attributes or {}), name=node.name)
+    new = ir.node(
+        op_type, list(inputs), attributes=dict(attributes or {}), domain=domain, name=node.name
+    )
     result = new.outputs[0]
     result.shape, result.type = old.shape, old.type
     graph_of(node).insert_before(node, new)

@@ -1,12 +1,19 @@
 """One operator set: the newest of 18 and what the file says."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import version_converter
 from onnx_ir.passes import common
 
-from onnx2snn.passes.base import Pass
-from onnx2snn_runtime.errors import UnsupportedError
+from onnx2snn.passes.base import Array, Pass, as_array
+from onnx2snn.passes.batch import agree, draw
+from onnx2snn.passes.graph import constant, dims, input_at, is_op, label
+from onnx2snn.passes.probe import PROBES, RANDOM, SEED
+from onnx2snn_runtime.errors import Finding, Onnx2SnnError, UnsupportedError
 
 OPSET = 18
 
@@ -35,7 +42,10 @@ class Opset(Pass):
         return model
 
     def convert(self, model: ir.Model, version: int) -> ir.Model:
-        """Let onnx convert every node."""
+        """Let onnx convert every node, mend what it leaves out, and compare the results."""
+        refuse_old_semantics(model, version)
+        fed = self.feeds(model)
+        before = self.outputs(model, fed)
         model.ir_version = max(model.ir_version or 0, 4)
         for value in model.graph.outputs:
             value.shape = None
@@ -50,5 +60,75 @@ class Opset(Pass):
                 f"operator set {version} cannot be brought to {OPSET}: {reason}",
                 advice=f"export the model with opset {OPSET} or newer",
             ) from error
+        result = ir.from_proto(converted)
+        if version < RESIZE_MODES:
+            for node in result.graph:
+                if is_op(node, "Resize"):
+                    old_coordinates(node)
+        after = self.outputs(result, fed)
+        changed = [
+            Finding(f"it changed when operator set {version} became {OPSET}", tensor=name)
+            for name, array in before.items()
+            if name in after and not agree(as_array(after[name]), as_array(array))
+        ]
+        if changed:
+            raise UnsupportedError(
+                f"operator set {version} cannot be brought to {OPSET}: the results differ",
+                changed,
+                advice=f"export the model with opset {OPSET} or newer",
+            )
         self.note("", f"operator set {version} converted to {OPSET}")
-        return ir.from_proto(converted)
+        return result
+
+    def feeds(self, model: ir.Model) -> dict[str, Array]:
+        """Random samples for every input whose sizes are known, else nothing."""
+        generator = np.random.default_rng(SEED)
+        found = {}
+        for value in model.graph.inputs:
+            told = list(self.session.input_shapes.get(label(value), ()))
+            shape = told or dims(value) or [None]
+            if value.dtype is None or not all(isinstance(size, int) for size in shape[1:]):
+                return {}
+            rows = shape[0] if isinstance(shape[0], int) else PROBES[0]
+            found[label(value)] = draw(value, rows, shape[1:], generator)
+        return found
+
+    def outputs(self, model: ir.Model, fed: Mapping[str, Array]) -> Mapping[str, Any]:
+        """What a model computes; nothing where it cannot be run or draws random numbers."""
+        if not fed or any(is_op(node, *RANDOM) for node in model.graph):
+            return {}
+        try:
+            return self.session.run(ir.to_proto(model))(dict(fed))
+        except Onnx2SnnError:
+            return {}
+
+
+RESIZE_MODES = 11
+AXIS_OF_ONE = 13
+
+
+def old_coordinates(node: ir.Node) -> None:
+    """What Resize meant before operator set 11 had names for it, as onnxruntime reads it."""
+    scales = constant(input_at(node, 2))
+    shrinks = scales is not None and bool((scales <= 1).all())
+    modes = {"coordinate_transformation_mode": "asymmetric",
+             "nearest_mode": "ceil" if shrinks else "floor"}  # fmt: skip
+    node.attributes.update({key: ir.AttrString(key, mode) for key, mode in modes.items()})
+
+
+def refuse_old_semantics(model: ir.Model, version: int) -> None:
+    """Hardmax reduced over all axes from ``axis`` on before operator set 13.
+
+    Raises:
+        UnsupportedError: onnx would keep the node, which then means something else.
+    """
+    findings = [
+        Finding("it reduces over several axes", f"export with opset {AXIS_OF_ONE} or newer",
+                node=label(node), op=node.op_type)
+        for node in model.graph
+        if version < AXIS_OF_ONE
+        and is_op(node, "Hardmax")
+        and node.attributes.get_int("axis", 1) not in (-1, len(dims(node.inputs[0]) or []) - 1)
+    ]  # fmt: skip
+    if findings:
+        raise UnsupportedError(f"operator set {version} cannot be brought to {OPSET}", findings)

@@ -42,13 +42,13 @@ def moving_values(graph: ir.Graph) -> set[ir.Value]:
     for node in graph:
         if is_op(node, "Shape", "Size"):
             continue
-        random = is_op(node, *_RANDOM)
+        random = is_op(node, *RANDOM)
         if random or any(value in moving for value in sources(node)):
             moving.update(node.outputs)
     return moving
 
 
-_RANDOM = (
+RANDOM = (
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
     "Multinomial",
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Images and labels from files, folders and arrays."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from onnx2snn_runtime.arrays import MAX_DATA_BYTES, StoredArray, open_arrays
-from onnx2snn_runtime.dataset import Array, ArrayDataset, Dataset, PictureDataset, Update, hash_file
+from onnx2snn_runtime.dataset import Array, ArrayDataset, Dataset, Update, hash_file
 from onnx2snn_runtime.disk import shown, sniff, stat_path
 from onnx2snn_runtime.errors import DataError
 from onnx2snn_runtime.labels import Labels, check_labels
+from onnx2snn_runtime.picture_dataset import PictureDataset
 from onnx2snn_runtime.pictures import PictureFolder, list_folder, read_picture
+from onnx2snn_runtime.preprocessing import Preprocessing
 from onnx2snn_runtime.sniffing import PICTURES
 
-__all__ = ["Dataset", "open_data"]
+__all__ = ["Dataset", "input_batches", "open_data", "open_inputs"]
 
 _IMAGE_NAMES = ("images", "x")
 _LABEL_NAMES = ("labels", "y")
@@ -50,6 +52,59 @@ def open_data(source: Any, *, limit: int | None = None, max_bytes: int = MAX_DAT
         arrays = {str(k): _as_array(v, str(k)) for k, v in source.items() if v is not None}
         return _from_named(arrays, "the data", limit)
     return ArrayDataset("the data", _as_array(source, "the data"), None, limit)
+
+
+def open_inputs(
+    source: Any, names: Sequence[str], *, max_bytes: int = MAX_DATA_BYTES
+) -> dict[str, Dataset]:
+    """Open data for every input of a network.
+
+    Args:
+        source: for one input what `open_data` takes; for several an ``.npz`` or a mapping with an
+            array [N,*] under the name of each input.
+        names: the names of the inputs.
+        max_bytes: limit on what a file unpacks to.
+
+    Raises:
+        DataError: an input has no data, or the inputs differ in their number of images.
+        StorageError: the disk fails.
+    """
+    if len(names) == 1:
+        return {names[0]: open_data(source, max_bytes=max_bytes)}
+    arrays: Mapping[str, Array | StoredArray] = {}
+    if isinstance(source, Mapping):
+        arrays = {str(key): _as_array(value, str(key)) for key, value in source.items()}
+    elif isinstance(source, str | os.PathLike) and not Path(source).is_dir():
+        stat_path(Path(source), DataError)
+        arrays = open_arrays(Path(source), max_bytes=max_bytes)
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise DataError(
+            f"the network has {len(names)} inputs and there is no data for "
+            f"{', '.join(map(repr, missing))}; found {', '.join(map(repr, arrays)) or 'no names'}",
+            advice="give an .npz with one array under the name of each input",
+        )
+    datasets: dict[str, Dataset] = {
+        name: ArrayDataset(f"input {name!r}", arrays[name], None, None) for name in names
+    }
+    counts = {name: dataset.count for name, dataset in datasets.items()}
+    if len(set(counts.values())) > 1:
+        raise DataError(f"the inputs differ in their number of images: {counts}")
+    return datasets
+
+
+def input_batches(
+    datasets: Mapping[str, Dataset],
+    size: int,
+    shapes: Mapping[str, Sequence[Any]],
+    preprocessing: Preprocessing | None = None,
+) -> Iterator[dict[str, Array]]:
+    """Walk through the data of all inputs together; ``shapes`` are without the batch."""
+    parts = [
+        dataset.batches(size, shapes[name], preprocessing) for name, dataset in datasets.items()
+    ]
+    for batch in zip(*parts, strict=True):
+        yield {name: images for name, (images, _) in zip(datasets, batch, strict=True)}
 
 
 def _as_array(value: Any, name: str) -> Array:

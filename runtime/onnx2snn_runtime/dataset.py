@@ -13,15 +13,7 @@ from onnx2snn_runtime.arrays import StoredArray
 from onnx2snn_runtime.disk import open_regular, shown
 from onnx2snn_runtime.errors import DataError, StorageError, UsageError
 from onnx2snn_runtime.labels import Labels, check_labels
-from onnx2snn_runtime.layout import (
-    Shape,
-    channel_axis,
-    find_turn,
-    model_shape,
-    refuse_shape,
-    shape_text,
-)
-from onnx2snn_runtime.pictures import decode
+from onnx2snn_runtime.layout import Shape, channel_axis, find_turn, model_shape, refuse_shape
 from onnx2snn_runtime.preprocessing import UNIT, Preprocessing
 
 Array = NDArray[Any]
@@ -107,7 +99,8 @@ class Dataset(ABC):
             self._digest = digest.hexdigest()
         return self._digest
 
-    def _preprocessing_for_bytes(self, preprocessing: Preprocessing | None) -> Preprocessing:
+    def preprocessing_for_bytes(self, preprocessing: Preprocessing | None) -> Preprocessing:
+        """What was asked for uint8 images, else division by 255 with a remark."""
         if preprocessing is None:
             self.note(
                 "uint8 images without a known preprocessing: divided by 255; "
@@ -190,7 +183,7 @@ class ArrayDataset(Dataset):
                 yield self._finite(images, done)
                 done += len(images)
             return
-        steps = self._preprocessing_for_bytes(preprocessing)
+        steps = self.preprocessing_for_bytes(preprocessing)
         turn = find_turn(found, shape, steps.layout)
         axis = channel_axis(shape or found, steps.layout)
         for images in self._slices(size):
@@ -223,85 +216,6 @@ class ArrayDataset(Dataset):
             update(np.ascontiguousarray(self._array[start : start + 64]).tobytes())
         if self._all_labels is not None:
             update(self._all_labels.tobytes())
-
-
-class PictureDataset(Dataset):
-    """Pictures that are decoded when their turn comes.
-
-    Args:
-        name: how to call the source.
-        count: number of pictures.
-        contents: makes an iterator of (name, bytes) over all the pictures.
-        hash_content: feeds the content to a hash.
-        labels: class numbers, or None.
-        limit: take the first so many.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        count: int,
-        contents: Callable[[], Iterator[tuple[str, bytes]]],
-        hash_content: Callable[[Update], None],
-        labels: Labels | None = None,
-        limit: int | None = None,
-    ) -> None:
-        super().__init__(name, count, labels, limit)
-        self._contents = contents
-        self._hash_content = hash_content
-
-    def as_array(self) -> Array:
-        """Pictures have no common size before a network gives them one."""
-        raise DataError(f"{self.name} holds pictures, not an array: take its batches")
-
-    def _images(
-        self, size: int, shape: Shape | None, preprocessing: Preprocessing | None
-    ) -> Iterator[NDArray[np.float32]]:
-        steps = self._preprocessing_for_bytes(preprocessing)
-        shape = shape or (None, None, None)
-        if len(shape) != 3:
-            raise DataError(
-                f"{self.name} holds pictures, the model expects {shape_text(shape)}",
-                advice="give arrays of that shape in an .npz or .npy",
-            )
-        axis = channel_axis(shape, steps.layout)
-        channels = shape[axis] or 3
-        if channels not in (1, 3):
-            raise DataError(
-                f"{self.name} holds pictures of 1 or 3 channels, the model expects "
-                f"{shape_text(shape)}: {channels} channels",
-                advice="--preprocess ...,layout=nchw or layout=nhwc says which axis they are",
-            )
-        height, width = shape[1:] if axis == 0 else shape[:2]
-        known = height or width
-        target = None if known is None else (height or known, width or known)
-        pictures: list[NDArray[np.uint8]] = []
-        for index, (name, content) in enumerate(self._contents()):
-            if index == self.count:
-                break
-            picture = decode(content, name, channels, target)
-            if pictures and picture.shape != pictures[0].shape:
-                raise DataError(
-                    f"{name} is {picture.shape[1]}×{picture.shape[0]}, others are "
-                    f"{pictures[0].shape[1]}×{pictures[0].shape[0]}, and the model does not say",
-                    advice="fix its size: --input-shape NAME:1,3,224,224",
-                )
-            pictures.append(picture)
-            if len(pictures) == size:
-                yield self._stack(pictures, axis, steps)
-                pictures = []
-        if pictures:
-            yield self._stack(pictures, axis, steps)
-
-    @staticmethod
-    def _stack(
-        pictures: list[NDArray[np.uint8]], axis: int, steps: Preprocessing
-    ) -> NDArray[np.float32]:
-        images = np.stack(pictures)  # [N,H,W,C]
-        return steps.apply(np.moveaxis(images, -1, 1), 1) if axis == 0 else steps.apply(images, -1)
-
-    def _hash(self, update: Update) -> None:
-        self._hash_content(update)
 
 
 def _as_float32(images: Array) -> NDArray[np.float32]:

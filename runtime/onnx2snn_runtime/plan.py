@@ -302,6 +302,9 @@ class _Planner:
             for index, name in enumerate(base)
             if index not in operator.signature.moving
         }
+        operator.constant_types.update(
+            (index, self.initializers[base[index]].data_type) for index in constants
+        )
         return Stateful(
             name=node.name,
             operator=operator,

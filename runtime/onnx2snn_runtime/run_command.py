@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 MEBIBYTE = 2**20
 READ_IMAGES = 32  # images read from disk at once
 
@@ -16,7 +14,12 @@ READ_IMAGES = 32  # images read from disk at once
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``run``."""
     parser.add_argument("model", metavar="MODEL.snn.onnx", help="spiking network")
-    parser.add_argument("input", metavar="INPUT", help=".npz, .npy, picture or folder of pictures")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help=".npz, .npy, picture or folder of pictures; "
+        "several inputs: .npz with an array under each name",
+    )
     parser.add_argument("-T", "--timesteps", type=int, help="timesteps (default: as recommended)")
     add_backend_arguments(parser)
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
@@ -51,7 +54,9 @@ def memory_budget(options: argparse.Namespace) -> int:
 
 def run_command(options: argparse.Namespace) -> int:
     """Run a network on data and print or write the answers."""
-    from onnx2snn_runtime.data import open_data
+    import numpy as np  # here, so that --help stays fast
+
+    from onnx2snn_runtime.data import input_batches, open_inputs
     from onnx2snn_runtime.errors import DataError, UsageError
     from onnx2snn_runtime.files import check_writable, write_bytes_atomic
     from onnx2snn_runtime.network import load
@@ -64,14 +69,16 @@ def run_command(options: argparse.Namespace) -> int:
         check_writable(options.output, inputs=[options.model, options.input])
     network = load(options.model, options.backend, options.threads, memory=memory)
     preprocessing = Preprocessing.parse(options.preprocess) or network.preprocessing
-    dataset = open_data(options.input)
-    if len(network.input_shapes) != 1:
-        raise DataError("run feeds networks with one input; use the Python API for several")
-    ((_, shape),) = network.input_shapes.items()
-    expected = tuple(None if isinstance(size, str) else size for size in shape[1:])
+    datasets = open_inputs(options.input, list(network.input_shapes))
+    shapes = {
+        name: tuple(None if isinstance(size, str) else size for size in shape[1:])
+        for name, shape in network.input_shapes.items()
+    }
     parts = [
         network.run(images, options.timesteps, batch_size=options.batch_size)
-        for images, _ in dataset.batches(options.batch_size or READ_IMAGES, expected, preprocessing)
+        for images in input_batches(
+            datasets, options.batch_size or READ_IMAGES, shapes, preprocessing
+        )
     ]
     if not parts:
         raise DataError(f"{options.input} holds no image")
@@ -84,7 +91,7 @@ def run_command(options: argparse.Namespace) -> int:
         np.savez(buffer, **named)
         write_bytes_atomic(options.output, buffer.getvalue())
     show(options, outputs, parts[0].timesteps, network.backend.name)
-    for note in dataset.notes:
+    for note in dict.fromkeys(note for data in datasets.values() for note in data.notes):
         print(f"note: {note}", file=sys.stderr)  # noqa: T201
     return 0
 

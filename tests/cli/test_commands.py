@@ -1,5 +1,7 @@
 """The command line through real subprocesses."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -10,6 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
+from onnx2snn.cli import main
+
 
 def call(*arguments, module="onnx2snn", cwd=None, timeout=120):
     """Run a command; returns the finished process."""
@@ -18,6 +22,17 @@ def call(*arguments, module="onnx2snn", cwd=None, timeout=120):
         [sys.executable, "-m", module, *map(str, arguments)],
         capture_output=True, text=True, cwd=cwd, timeout=timeout, env=environment, check=False,
     )  # fmt: skip
+
+
+def call_here(*arguments):
+    """The same in this process, where a start costs nothing."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(list(map(str, arguments)))
+        except SystemExit as end:  # argparse
+            code = end.code
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +135,19 @@ def test_inspect_and_ops(folder, converted, command):
     assert json.loads(call(command, *arguments, "--json").stdout)
 
 
+@pytest.mark.parametrize("program", ["onnx2snn", "onnx2snn_runtime"])
+def test_help_loads_nothing_heavy(program):
+    code = (
+        "import atexit, sys\n"
+        f"from {program}.cli import main\n"
+        "heavy = {'numpy', 'onnx', 'onnxruntime', 'numba', 'rich', 'PIL'}\n"
+        "atexit.register(lambda: print('loaded:', sorted(heavy & set(sys.modules))))\n"
+        "main(['--help'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+
+
 def test_help_and_version():
     assert "examples:" in call("--help").stdout
     assert call("--version").stdout.startswith("onnx2snn ")
@@ -142,7 +170,9 @@ def bad_files(folder):
     spiking = folder / "net.snn.onnx"
     return {
         "missing model": ([folder / "none.onnx"], 3, "no file"),
-        "mistyped verb": (["cnvert"], 3, "no file"),
+        "mistyped command": (["cnvert", net], 3, "did you mean convert?"),
+        "no command": (["frobnicate"], 3, "onnx2snn --help"),
+        "unknown option": ([net, "--bogus"], 2, "onnx2snn convert: error: unrecognized"),
         "empty model": ([folder / "empty.onnx"], 3, "empty"),
         "text": ([folder / "text.onnx"], 3, ""),
         "truncated": ([folder / "short.onnx"], 3, ""),
@@ -156,6 +186,7 @@ def bad_files(folder):
         "int64": ([net, "--calibration", folder / "int64.npz"], 6, "int64"),
         "burst 0": ([net, "--burst", "0"], 2, "--burst"),
         "percentile": ([net, "--percentile", "101"], 2, "--percentile"),
+        "rule": ([net, "--threshold", "guess"], 2, "percentile, mse"),
         "v0": ([net, "--v0", "-1"], 2, "--v0"),
         "recipe": ([net, "--recipe", "slow"], 2, "refine"),
         "preprocess": ([net, "--preprocess", "mean=a"], 2, ""),
@@ -170,11 +201,11 @@ def bad_files(folder):
     }
 
 
-def test_bad_input(folder, converted, subtests=None):
+def test_bad_input(folder, converted):
     """One clear error, its exit code, no traceback, nothing written."""
     for name, (arguments, code, words) in bad_files(folder).items():
         before = {path.name for path in folder.iterdir()}
-        done = call(*arguments)
+        done = call_here(*arguments)
         assert done.returncode == code, (name, done.returncode, done.stderr)
         assert "error:" in done.stderr, (name, done.stderr)
         assert "Traceback" not in done.stderr, name

@@ -1,30 +1,11 @@
 """Every registered operator passes the node cases that the onnx package ships for it."""
 
-import re
-from collections.abc import Callable
-
 import numpy as np
 import pytest
-from conformance.node_cases import NodeCase, node_cases
+from conformance.node_cases import SKIPPED, NodeCase, node_cases, reason_to_skip
 
 from onnx2snn_runtime.interpreter import Interpreter
 from onnx2snn_runtime.ops import OPERATORS
-
-SKIPPED: dict[str, Callable[[NodeCase], bool]] = {
-    "training mode": lambda case: "training" in case.name,
-    "second output of MaxPool, Indices": lambda case: "maxpool_with_argmax" in case.name,
-    "floats of 8 bits and less, integers of 4 bits and less": lambda case: bool(
-        re.search(r"(FLOAT8|FLOAT4|INT4|INT2)", case.name)
-    ),
-    "align_corners between lengths that are no integers: we agree with onnxruntime and PyTorch": (
-        lambda case: "resize_downsample_scales" in case.name and "align_corners" in case.name
-    ),
-}
-
-
-def reason_to_skip(case: NodeCase) -> str:
-    """Why a case is outside of what the operators claim; empty if it is not."""
-    return next((reason for reason, applies in SKIPPED.items() if applies(case)), "")
 
 
 def failure(case: NodeCase) -> str:

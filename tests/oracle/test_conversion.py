@@ -10,7 +10,6 @@ from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
-from onnx2snn_runtime.network import Network
 
 RECIPES = ["fast", "paper", "if", "refine"]
 
@@ -73,21 +72,6 @@ def test_ten_line_loop_gives_the_runtimes_answer(recipe, loop):
     assert np.allclose(next(iter(results.values())), answer, atol=1e-3)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_backends_agree(recipe):
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    model = onnx2snn.convert(
-        networks.small_cnn(), calibration=networks.images(64, seed=2), recipe=recipe
-    )
-    images = networks.images(16)
-    results = [
-        model.network(name).run(images, timesteps=[4, 8], record=True)
-        for name in ("numpy", "onnxruntime")
-    ]
-    assert np.mean(results[0].logits.argmax(1) == results[1].logits.argmax(1)) >= 0.99
-    assert error(results[0].logits, results[1].logits) < 0.02
-
-
 @settings(max_examples=6)
 @given(seed=st.integers(0, 99), depth=st.integers(1, 3), pool=st.booleans(), residual=st.booleans())
 def test_spiking_network_approaches_the_ann(seed, depth, pool, residual):
@@ -112,22 +96,6 @@ def test_refining_code_converges(seed, burst):
     assert error(model.network().run(images, timesteps=28).logits, expected) < 1e-5
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("backend", ["numpy", "onnxruntime"])
-def test_batches_and_chunks_do_not_change_results(recipe, backend):
-    if backend == "onnxruntime":
-        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    model = onnx2snn.convert(
-        networks.small_cnn(), calibration=networks.images(64, seed=2), recipe=recipe
-    )
-    images = networks.images(5)
-    whole = model.network(backend).run(images, timesteps=6).logits
-    for memory, batch_size in [(1, 5), (60_000, 5), (2**29, 2), (1, 3)]:
-        network = Network(model.proto, backend=backend, memory=memory)
-        split = network.run(images, timesteps=6, batch_size=batch_size).logits
-        assert np.array_equal(split, whole), (memory, batch_size)
-
-
 def test_stream_and_run_are_the_same():
     model = onnx2snn.convert(networks.small_cnn(), calibration=networks.images(32, seed=2))
     network, images = model.network(), networks.images(4)
@@ -143,16 +111,6 @@ def test_sequence_of_equal_frames_is_the_image():
     frames = np.repeat(images[np.newaxis], 5, axis=0)
     still = network.run(images, timesteps=5).logits
     assert np.allclose(network.run(frames, timesteps=5).logits, still, atol=1e-4)
-
-
-def test_conversion_is_deterministic():
-    files = {
-        onnx2snn.convert(
-            networks.small_cnn(), calibration=networks.images(32, seed=2)
-        ).proto.SerializeToString(deterministic=True)
-        for _ in range(2)
-    }
-    assert len(files) == 1
 
 
 def test_activations_of_the_leaky_kind_spike():

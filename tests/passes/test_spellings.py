@@ -3,6 +3,7 @@ import pytest
 from passes.helpers import has, model, normal, operators, random
 
 from onnx2snn.passes.gates import GATES
+from onnx2snn_runtime.neurons import COMPOSITES
 
 
 def ints(*numbers):
@@ -116,6 +117,19 @@ SPELLED = {
     "HardSwish, divided last": (
         "a = Add(three, x) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)", "HardSwish", 18,
     ),
+    "HardSwish as Keras writes it": (
+        "m = Mul(x, sixth) a = Add(m, half) c = Clip(a, zero, one) y = Mul(x, c)", "HardSwish", 18,
+    ),
+    "HardSwish, the divided clamp first": (
+        "d = Div(x, six) a = Add(half, d) c = Clip(a, zero, one) y = Mul(c, x)", "HardSwish", 18,
+    ),
+    "SiLU": ("s = Sigmoid(x) y = Mul(x, s)", "Swish", 18),
+    "SiLU of a newer operator set": ("s = Sigmoid(x) y = Mul(s, x)", "Swish", 24),
+    "Swish with a slope": ("m = Mul(slope, x) s = Sigmoid(m) y = Mul(x, s)", "Swish", 18),
+    "Gelu of an older operator set": (
+        "m = Mul(x, root_half) e = Erf(m) a = Add(one, e) h = Mul(a, half) y = Mul(x, h)",
+        "Gelu", 18,
+    ),
     "Mish": ("s = Softplus(x) t = Tanh(s) y = Mul(x, t)", "Mish", 18),
     "Gelu": (
         "d = Div(x, root) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)", "Gelu", 20,
@@ -125,11 +139,12 @@ SPELLED = {
     ),
     "Gelu by tanh": (
         "p = Pow(x, three) q = Mul(p, k) a = Add(x, q) s = Mul(a, r) t = Tanh(s)"
-        "b = Add(t, one) h = Mul(x, half) y = Mul(h, b)", "Gelu", 20,
+        "b = Add(t, one) h = Mul(x, half) y = Mul(h, b)", "TanhGelu", 20,
     ),
 }  # fmt: skip
 NUMBERS = {
-    "zero": 0, "one": 1, "half": 0.5, "three": 3, "six": 6, "root": 2**0.5,
+    "zero": 0, "one": 1, "half": 0.5, "three": 3, "six": 6, "root": 2**0.5, "sixth": 1 / 6,
+    "root_half": 0.5**0.5, "slope": 1.702,
     "k": 0.044715, "r": (2 / np.pi) ** 0.5,
 }  # fmt: skip
 
@@ -149,14 +164,16 @@ def test_every_gate_is_tested():
     assert {gate.op for gate in GATES} == {expected for _, expected, _ in SPELLED.values()}
 
 
-def test_gates_of_newer_operator_sets_stay_with_a_note():
+@pytest.mark.parametrize(("opset", "domain"), [(18, COMPOSITES), (20, "")])
+def test_what_the_operator_set_lacks_is_a_function(opset, domain):
     source = model(
         f"agraph (float[N,4] x) => (float[N,4] y) {{{SPELLED['Gelu'][0]}}}",
+        opset=opset,
         **{name: np.float32(number) for name, number in NUMBERS.items()},
     )
-    proto, notes = normal(source)
-    assert operators(proto)["Erf"] == 1
-    assert has(notes, "operator set 18 is older than 20")
+    proto, _ = normal(source)
+    assert [node.domain for node in proto.graph.node] == [domain]
+    assert [function.name for function in proto.functions] == (["Gelu"] if domain else [])
 
 
 def test_a_gate_by_another_value_is_no_activation():

@@ -2,7 +2,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from passes.helpers import apply, has, model, normal, operators, random
+from passes.helpers import apply, difference, has, model, normal, operators, random
 
 from onnx2snn.passes.check_operators import CheckOperators
 from onnx2snn.passes.opset import Opset
@@ -106,3 +106,37 @@ def test_all_impossible_operators_are_listed():
     assert "no operator of operator set 18" in str(caught.value)
     assert "unknown operator domain 'com.example'" in str(caught.value)
     assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("opset", "body"),
+    [
+        (7, 'y = Upsample<mode="linear", scales=[1.0, 1.0, 1.5, 2.0]>(x)'),
+        (9, 'y = Upsample<mode="linear">(x, s)'),
+        (9, 'y = Upsample<mode="nearest">(x, s)'),
+        (10, 'y = Resize<mode="linear">(x, s)'),
+        (10, 'y = Resize<mode="nearest">(x, s)'),
+        (10, 'y = Resize<mode="nearest">(x, half)'),
+    ],
+)
+def test_resizing_of_old_operator_sets_keeps_its_coordinates(opset, body):
+    source = model(
+        f"agraph (float[N,3,8,8] x) => (float[N,3,h,w] y) {{{body}}}",
+        opset=opset,
+        **{k: v for k, v in {"s": np.array([1, 1, 1.5, 2], np.float32),
+                             "half": np.array([1, 1, 0.5, 0.4], np.float32)}.items() if k in body},
+    )  # fmt: skip
+    proto, _ = apply(Opset, source)
+    assert difference(source, proto) == 0
+
+
+def test_what_onnx_converts_wrongly_is_refused(monkeypatch):
+    """Old Hardmax takes all axes from ``axis`` on; a wrong result of the converter is found."""
+    hardmax = model("agraph (float[N,3,4] x) => (float[N,3,4] y) {y = Hardmax(x)}", opset=11)
+    with pytest.raises(UnsupportedError, match="several axes"):
+        apply(Opset, hardmax)
+    source = model("agraph (float[N,3,4] x) => (float[N,3,4] y) {y = Relu(x)}", opset=11)
+    wrong = model("agraph (float[N,3,4] x) => (float[N,3,4] y) {y = Neg(x)}")
+    monkeypatch.setattr("onnx.version_converter.convert_version", lambda *_: wrong)
+    with pytest.raises(UnsupportedError, match="the results differ"):
+        apply(Opset, source)

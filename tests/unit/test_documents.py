@@ -1,10 +1,12 @@
 """Pages and registries that must not drift apart."""
 
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
+import onnx2snn
 from onnx2snn.calibrate import RULES
 from onnx2snn.commands.ops import markdown, table
 from onnx2snn.recipes import RECIPES
@@ -31,8 +33,8 @@ def test_everything_registered_has_a_docstring():
     assert all(recipe.summary for recipe in RECIPES.values())
 
 
-def test_every_activation_is_an_operator():
-    assert set(ACTIVATIONS) <= set(OPERATORS)
+def test_every_activation_is_an_operator_or_spelled_out_in_operators():
+    assert all(name in OPERATORS or entry.spell for name, entry in ACTIVATIONS.items())
 
 
 def test_the_readme_names_every_recipe():
@@ -41,3 +43,11 @@ def test_the_readme_names_every_recipe():
         pytest.skip("the pages are not beside the tests")
     named = set(re.findall(r"^\| `(\w+)`", page.read_text(), re.MULTILINE))
     assert set(RECIPES) <= named
+
+
+def test_no_module_hides_a_public_name():
+    """Importing ``onnx2snn.convert`` as a module would put it in the place of the function."""
+    modules = {module.name for module in pkgutil.iter_modules(onnx2snn.__path__)}
+    assert not modules & set(onnx2snn.__all__)
+    for name in onnx2snn.__all__:
+        assert getattr(onnx2snn, name) is not None

@@ -1,7 +1,7 @@
 """Operators with a state: the spiking laws, graded operators and readouts, a family each."""
 
 from onnx2snn_runtime.neurons import burst, graded, readout, refine  # noqa: F401  (registration)
-from onnx2snn_runtime.neurons.activations import ACTIVATIONS, Activation
+from onnx2snn_runtime.neurons.activations import ACTIVATIONS, COMPOSITES, Activation, spelled_out
 from onnx2snn_runtime.neurons.operator import (
     FAMILIES,
     Chunk,
@@ -12,10 +12,12 @@ from onnx2snn_runtime.neurons.operator import (
 
 __all__ = [
     "ACTIVATIONS",
+    "COMPOSITES",
     "FAMILIES",
     "Activation",
     "Chunk",
     "Signature",
     "StatefulOperator",
     "parse_node",
+    "spelled_out",
 ]

@@ -18,6 +18,22 @@ def operator_attributes(op: str, opset: int) -> dict[str, int]:
     return {name: _type_number(attribute.type) for name, attribute in schema.attributes.items()}
 
 
+def input_type(op: str, index: int, opset: int) -> int:
+    """Element type of an input: float32 wherever the operator takes it, else the one it asks for.
+
+    >>> input_type("ReduceMax", 1, 18) == onnx.TensorProto.INT64  # the axes
+    True
+    """
+    try:
+        schema = onnx.defs.get_schema(op, opset, "")
+    except onnx.defs.SchemaError:
+        return onnx.TensorProto.FLOAT
+    allowed = schema.inputs[min(index, len(schema.inputs) - 1)].types  # the last may repeat
+    if "tensor(float)" in allowed or "tensor(int64)" not in allowed:
+        return onnx.TensorProto.FLOAT
+    return onnx.TensorProto.INT64
+
+
 def _type_number(kind: Any) -> int:
     return int(kind.value)  # an enumeration of the compiled library, typed without its value
 
@@ -69,10 +85,11 @@ class Body:
         outputs: Sequence[str],
         attributes: Sequence[str],
         description: str,
+        domain: str = DOMAIN,
     ) -> FunctionProto:
         """The finished function."""
         return helper.make_function(
-            DOMAIN,
+            domain,
             name,
             list(inputs),
             list(outputs),

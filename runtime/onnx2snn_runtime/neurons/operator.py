@@ -9,7 +9,7 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
 
 from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.neurons.activations import ACTIVATIONS, Activation
-from onnx2snn_runtime.neurons.body import Body, operator_attributes
+from onnx2snn_runtime.neurons.body import Body
 
 Array = Any
 Evaluate = Callable[[Sequence[Array]], Array]
@@ -87,6 +87,7 @@ class StatefulOperator(ABC):
     def __init__(self, signature: Signature, attributes: dict[str, Any] | None = None) -> None:
         self.signature = signature
         self.attributes = attributes or {}
+        self.constant_types: dict[int, int] = {}  # element types of constant inputs, by index
 
     @property
     def activation(self) -> Activation:
@@ -139,12 +140,11 @@ class StatefulOperator(ABC):
 
     def base_attributes(self, opset: int) -> list[str]:
         """Attributes of f that the function's node hands on."""
-        return sorted(operator_attributes(self.signature.op, opset))
+        return self.activation.attributes(opset)
 
     def write_base(self, body: Body, inputs: list[str]) -> str:
         """Write f itself into ``body``."""
-        references = self.base_attributes(body.opset)
-        return self.activation.expand(body, self.signature.op, inputs, references)
+        return self.activation.write(body, inputs)
 
     def base_model(self, opset: int) -> ModelProto:
         """f alone as a model, for backends that run it on many steps at once."""
@@ -164,7 +164,12 @@ class StatefulOperator(ABC):
         graph = helper.make_graph(
             body.nodes,
             self.function_name,
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs],
+            [
+                helper.make_tensor_value_info(
+                    name, self.constant_types.get(index, TensorProto.FLOAT), None
+                )
+                for index, name in enumerate(inputs)
+            ],
             [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)],
         )
         opsets = [helper.make_opsetid("", opset)]

@@ -106,6 +106,30 @@ def gather_elements(call: Call, x: Array, indices: Array) -> Array:
     return call.xp.take_along_axis(x[inside], wrapped, axis=axis)
 
 
+@operator("GatherND", Law.AFFINE_FIRST)
+def gather_many(call: Call, x: Array, indices: Array) -> Array:
+    """Elements or slices of x at positions given along several axes, after ``batch_dims`` axes."""
+    batch, ndim = int(call.get("batch_dims", 0)), indices.ndim - 1
+    along = [
+        call.xp.arange(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(ndim)])
+        for axis in range(batch)
+    ]
+    return x[(*along, *call.xp.moveaxis(indices, -1, 0))]
+
+
+@operator("ScatterND", Law.AFFINE_FLOATS)
+def scatter_many(call: Call, x: Array, indices: Array, updates: Array) -> Array:
+    """A copy of x in which the elements or slices at some positions are replaced or combined."""
+    result, position = x.copy(), tuple(call.xp.moveaxis(indices, -1, 0))
+    reduction = call.get("reduction", "none")
+    if reduction == "none":
+        result[position] = updates
+    else:
+        combine = {"add": "add", "mul": "multiply", "max": "maximum", "min": "minimum"}[reduction]
+        getattr(call.xp, combine).at(result, position, updates)
+    return result
+
+
 @operator("Expand", Law.AFFINE_FIRST)
 def expand(call: Call, x: Array, shape: Array) -> Array:
     """Repeat axes of size one to a larger shape."""
@@ -179,7 +203,7 @@ def identity(call: Call, x: Array) -> Array:
     return x
 
 
-@operator("Where", Law.NONLINEAR)
+@operator("Where", Law.AFFINE_FLOATS)
 def where(call: Call, condition: Array, a: Array, b: Array) -> Array:
     """Elements of a where the condition holds, else of b."""
     return call.xp.where(condition, a, b)

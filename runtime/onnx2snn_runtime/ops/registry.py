@@ -24,6 +24,7 @@ class Law(Enum):
     AFFINE = "affine in all inputs together (Add, Concat, …)"
     AFFINE_ONE = "affine while only one input moves (Conv, Gemm, Mul, …)"
     AFFINE_FIRST = "affine in the first input, the others must be constant (Reshape, Pad, Div, …)"
+    AFFINE_FLOATS = "affine while only floats move, no condition or index (Where, ScatterND)"
     ELEMENTWISE = "nonlinear function of each element of the first input (Relu, Sigmoid, …)"
     MAXIMUM = "maximum, positively homogeneous (MaxPool, Max, …)"
     NONLINEAR = "any other nonlinear function (Softmax, LayerNormalization, …)"

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from onnx2snn.calibrate import with_outputs
-from onnx2snn.costs import _back_through_weights, shapes_of
+from onnx2snn.costs import WEIGHTED, shapes_of, weights_met
 from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, quantised_energy
 from onnx2snn.stand_in import equal_bits, to_ann
 from onnx2snn_runtime.backends.base import Runner
@@ -41,8 +41,7 @@ class _Score:
         """Count one batch."""
         for name, expected in ann.items():
             difference = np.asarray(outputs[name], np.float64) - np.asarray(expected, np.float64)
-            squared = float((difference**2).sum())
-            self.distance[name] = self.distance.get(name, 0.0) + squared
+            self.distance[name] = _add_squares(self.distance.get(name, 0.0), difference)
         if not classes:
             return
         first = next(iter(ann))
@@ -103,6 +102,13 @@ def evaluate(
     return _Evaluation(network, against, steps).run(
         dataset, count, batch_size or READ_IMAGES, preprocessing or network.preprocessing, progress
     )
+
+
+def _add_squares(total: float, values: Array) -> float:
+    """Add the squares of [n,*] image by image, so that the sum does not depend on the batches."""
+    for image in np.square(np.asarray(values, np.float64)).reshape(len(values), -1):
+        total += float(image.sum())
+    return total
 
 
 class _Evaluation:
@@ -183,9 +189,7 @@ class _Evaluation:
                 f"the network has {first.shape[1]} classes"
             )
         for name, value in expected.items():
-            self.norms[name] = self.norms.get(name, 0.0) + float(
-                (np.asarray(value, np.float64) ** 2).sum()
-            )
+            self.norms[name] = _add_squares(self.norms.get(name, 0.0), value)
         answers, traffic = self.network.observe(feeds, self.steps, self.meter.observer)
         for part in traffic:
             self.meter.add(part)
@@ -246,11 +250,9 @@ class _SkippedZeros:
         weights = {item.name: item for item in ann.graph.initializer}
         shapes = shapes_of(ann)
         self.readers: list[tuple[str, Array]] = [
-            (node.input[0], _back_through_weights(node, weights, shapes).reshape(-1))
+            (node.input[0], weights_met(node, weights, shapes).reshape(-1))
             for node in ann.graph.node
-            if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
-            and node.input[1] in weights
-            and node.input[0] in shapes
+            if node.op_type in WEIGHTED and node.input[1] in weights and node.input[0] in shapes
         ]
         inputs = {value.name for value in ann.graph.input}
         wanted = dict.fromkeys(name for name, _ in self.readers if name not in inputs)

@@ -2,8 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,17 @@ import onnx
 import onnx_ir
 
 from onnx2snn import __version__
-from onnx2snn.calibrate import LayerCalibration, collect, set_threshold
+from onnx2snn.calibrate import LayerCalibration, check_rule, collect, set_threshold
+from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.classify import Placed, Role, classify
 from onnx2snn.passes import normalise
+from onnx2snn.reach import keep_reach
 from onnx2snn.recipes import Recipe, find_recipe
 from onnx2snn.rewrite import rewrite
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.verify import verify
 from onnx2snn_runtime.backends import Backend, open_backend
-from onnx2snn_runtime.data import Dataset, open_data
+from onnx2snn_runtime.data import open_inputs
 from onnx2snn_runtime.errors import ModelError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
@@ -31,50 +32,8 @@ Progress = Callable[[str, int, int], None]
 """Told the stage, how many images are done, and how many there are."""
 
 CALIBRATION_SAMPLES = 512
-NOISE_IMAGES = 64
 BATCH_BYTES = 256 * 2**20
 MAX_BATCH = 64
-
-
-@dataclass(frozen=True)
-class CalibrationSource:
-    """Where calibration images come from: a data set, or noise when there is none."""
-
-    dataset: Dataset | None
-    samples: int
-    preprocessing: Preprocessing | None
-    seed: int = 0
-
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        return NOISE_IMAGES if self.dataset is None else min(self.samples, self.dataset.count)
-
-    def batches(self, model: onnx.ModelProto, size: int) -> Iterator[dict[str, Any]]:
-        """Batches of at most ``size`` images by input name."""
-        inputs = image_inputs(model)
-        if self.dataset is None:
-            generator = np.random.default_rng(self.seed)
-            images = {
-                name: generator.standard_normal((NOISE_IMAGES, *shape), dtype=np.float32)
-                for name, shape in inputs.items()
-            }
-            for start in range(0, NOISE_IMAGES, size):
-                yield {name: array[start : start + size] for name, array in images.items()}
-            return
-        if len(inputs) != 1:
-            raise UsageError(
-                f"the model has {len(inputs)} inputs ({', '.join(inputs)}); calibration data can "
-                "feed one",
-                advice="convert without --calibration",
-            )
-        ((name, shape),) = inputs.items()
-        done = 0
-        for batch, _ in self.dataset.batches(size, shape, self.preprocessing):
-            yield {name: batch[: self.count - done]}
-            done += len(batch)
-            if done >= self.count:
-                return
 
 
 def convert(
@@ -101,8 +60,8 @@ def convert(
 
     Args:
         model: path of an ONNX file, or the model itself.
-        calibration: images for the thresholds: a path or an array (see ``open_data``); None takes
-            noise and warns.
+        calibration: images for the thresholds: a path or an array (see ``open_data``), for several
+            inputs a mapping or an ``.npz`` by their names; None takes noise and warns.
         calibration_samples: how many of them at most.
         recipe: ``fast``, ``paper``, ``if``, ``refine``, or a ``Recipe``.
         burst: burst limit γ, spikes per neuron and step at most.
@@ -132,20 +91,23 @@ def convert(
         burst_limit=burst, v0=v0, scale=scale, rule=threshold, percentile=percentile,
         per_channel=per_channel,
     )  # fmt: skip
+    check_rule(settings.rule)
     if calibration_samples < 1:
         raise UsageError(f"--calibration-samples must be at least 1, got {calibration_samples}")
     engine, _ = open_backend(backend)
     steps = preprocess if isinstance(preprocess, Preprocessing) else Preprocessing.parse(preprocess)
-    dataset = None if calibration is None else open_data(calibration)
-    source = CalibrationSource(dataset, calibration_samples, steps, seed)
-
     ann, digest = read(model)
+    weights = {item.name for item in ann.graph.initializer}
+    inputs = [value.name for value in ann.graph.input if value.name not in weights]
+    datasets = {} if calibration is None else open_inputs(calibration, inputs)
+    source = CalibrationSource(datasets, calibration_samples, steps, seed)
+
     normal, notes = normalise(ann, input_shapes=input_shapes or {}, run=engine.compile)
     network = onnx_ir.to_proto(normal)
     placed = classify(network, strict=strict, allow_analog=allow_analog)
     thresholds = calibrate(network, placed, settings, source, engine, progress)
     spiking = rewrite(network, placed, thresholds, settings)
-    check = verify(network, spiking, placed, settings, source, engine, progress)
+    check = verify(network, spiking, placed, thresholds, settings, source, engine, progress)
 
     result = SpikingModel(spiking, network, settings, placed, thresholds, check, notes)
     write_metadata(spiking, {
@@ -156,10 +118,14 @@ def convert(
         "layers": [layer.as_dict() for layer in result.layers],
         "preprocessing": steps.to_json() if steps else None,
         "source_sha256": digest,
-        "calibration": {"images": source.count, "noise": dataset is None},
+        "calibration": {"images": source.count, "noise": source.is_noise},
+        "work": result.work.as_dict(),
         "verified": check.passed,
     })  # fmt: skip
-    if dataset is None:
+    for note in notes:
+        if note.is_warning:
+            warnings.warn(note.text, UserWarning, stacklevel=2)
+    if source.is_noise:
         warnings.warn(
             "no calibration images: thresholds come from random noise and are probably poor; "
             "give real images with --calibration",
@@ -195,7 +161,7 @@ def calibrate(
     progress: Progress,
 ) -> dict[str, LayerCalibration]:
     """Threshold of every neuron layer, by the name of its output tensor."""
-    layers = [item.node.output[0] for item in placed if item.role is Role.NEURON]
+    layers = {item.node.output[0]: item.node for item in placed if item.role is Role.NEURON}
     if not layers:
         return {}
     done = 0
@@ -211,7 +177,9 @@ def calibrate(
     ranks = {value.name: len(tensor_shape(value)) for value in network.graph.value_info}
     ranks.update({value.name: len(tensor_shape(value)) for value in network.graph.output})
     return {
-        name: set_threshold(histogram, ranks.get(name, 2), recipe)
+        name: keep_reach(
+            set_threshold(histogram, ranks.get(name, 2), recipe), histogram, layers[name], recipe
+        )
         for name, histogram in histograms.items()
     }
 
@@ -223,11 +191,3 @@ def batch_size(network: onnx.ModelProto) -> int:
         for value in network.graph.value_info
     )
     return max(1, min(MAX_BATCH, BATCH_BYTES // max(1, 4 * values)))
-
-
-def image_inputs(network: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Name and shape without batch of every input that is an image."""
-    return {
-        value.name: tuple(int(size) for size in tensor_shape(value)[1:])
-        for value in network.graph.input
-    }

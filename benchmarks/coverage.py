@@ -1,0 +1,278 @@
+"""Which CNNs convert, and how exactly: 97 architectures from three exporters, random weights.
+
+Three steps, each on what the one before left in --folder; a network that fails or takes too long
+does not stop the run, and what is there already is not done again (--again does it again):
+
+    python benchmarks/coverage.py export  --folder coverage
+    python benchmarks/coverage.py measure --folder coverage
+    python benchmarks/coverage.py report  --folder coverage --markdown docs/coverage.md
+
+``export`` needs PyTorch, timm, torchvision, Keras with TensorFlow, and tf2onnx; the others need
+only onnx2snn with the extra ``cpu``. An environment of its own, from the root of the repository:
+
+    python -m venv coverage-env
+    coverage-env/bin/pip install torch==2.13.0 onnxscript '.[cpu]'
+    coverage-env/bin/pip install keras tensorflow-cpu tf2onnx
+    coverage-env/bin/pip install --no-deps timm torchvision==0.28.0
+    coverage-env/bin/pip install pyyaml huggingface_hub safetensors
+
+``--no-deps`` keeps a torchvision for CUDA from replacing the PyTorch for CPUs.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import coverage_networks
+import coverage_report
+import numpy as np
+from coverage_networks import Network
+
+CALIBRATION_IMAGES, TEST_IMAGES = 64, 4
+REACH = 2.0  # γ·θ in units of the layer's largest activation in the rate runs
+BURST = 15
+RUNS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "rate": (
+        {"recipe": "fast", "per_channel": False, "threshold": "max", "scale": REACH / BURST,
+         "burst": BURST, "v0": 0.5},
+        (4, 16, 64, 256),
+    ),
+    "refine": ({"recipe": "refine"}, (4, 8, 12, 16)),
+    "fast": ({"recipe": "fast"}, (2, 4, 8, 16)),
+}  # fmt: skip
+SECOND_EXPORTER = {"rate": (64,)}  # of the same network: whether it comes to the same
+CHECK_IMAGES = 2  # of the check that ends a conversion; here more is measured afterwards
+
+
+def measure(network: Network, file: Path, *, is_first: bool) -> dict[str, Any]:
+    """Convert one file and compare its answers with onnxruntime's on the file."""
+    import onnxruntime
+
+    import onnx2snn
+    from onnx2snn import verify
+
+    verify.IMAGES = CHECK_IMAGES
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(file), options)
+    calibration, images = network.images(CALIBRATION_IMAGES, 1), network.images(TEST_IMAGES, 2)
+    names = [output.name for output in session.get_outputs()]
+    feeds = {session.get_inputs()[0].name: images}
+    expected = dict(zip(names, session.run(names, feeds), strict=True))
+    del session
+    result: dict[str, Any] = {"errors": {}, "centred": {}, "verified": {}, "seconds": {}}
+    source: Any = file
+    for run, (settings, timesteps) in RUNS.items():
+        if not is_first:
+            if run not in SECOND_EXPORTER:
+                continue
+            timesteps = SECOND_EXPORTER[run]  # noqa: PLW2901
+        started = time.perf_counter()
+        spiking = onnx2snn.convert(source, calibration=calibration, **settings)
+        result["seconds"][run] = round(time.perf_counter() - started, 1)
+        result["verified"][run] = spiking.check.text
+        if source is file:
+            result |= describe(spiking)
+            source = spiking.ann
+        found = spiking.network().run(images, timesteps=list(timesteps)).by_step
+        for kind, centre in (("errors", False), ("centred", True)):
+            result[kind][run] = {
+                str(t): worst_error(found[t], expected, centre=centre) for t in timesteps
+            }
+    return result
+
+
+def describe(spiking: Any) -> dict[str, Any]:
+    """Layers by role, and the shares of work."""
+    roles: dict[str, list[str]] = {}
+    for layer in spiking.layers:
+        roles.setdefault(layer.role, []).append(layer.op)
+    return {
+        "layers": {
+            role: {op: ops.count(op) for op in sorted(set(ops))} for role, ops in roles.items()
+        },
+        "spiking_layers": len(roles.get("neuron", [])),
+        "work": spiking.work.as_dict(),
+        "notes": [str(note) for note in spiking.notes],
+    }
+
+
+def worst_error(found: Any, expected: dict[str, Any], *, centre: bool) -> float:
+    """Largest relative L2 error of the outputs.
+
+    ``centre``: relative to the deviation of the outputs over the images, not to their norm.
+    """
+    errors = [0.0]
+    for name, array in expected.items():
+        if array.dtype.kind != "f":
+            continue
+        reference = array.astype(np.float64)
+        distance = np.linalg.norm(found[name] - reference)
+        norm = np.linalg.norm(reference - reference.mean(axis=0) if centre else reference)
+        errors.append(float(distance / max(norm, 1e-12)))
+    return max(errors) if np.all(np.isfinite(errors)) else float("inf")
+
+
+def in_child(task: Callable[[], dict[str, Any]], limit: float) -> dict[str, Any]:
+    """Run a task in a process of its own; what it raises, or that it died, is the result."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def call() -> None:
+        started = time.perf_counter()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                result = {"status": "ok", **task()}
+        except Exception as error:
+            refused = type(error).__name__ in ("UnsupportedError", "UsageError")
+            result = {
+                "status": "refused" if refused else "error",
+                "reason": f"{type(error).__name__}: {error}",
+                "traceback": traceback.format_exc()[-3000:],
+            }
+        result["wall_s"] = round(time.perf_counter() - started, 1)
+        result["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        sender.send(result)
+
+    process = context.Process(target=call)
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(limit):
+            process.kill()
+            return {"status": "error", "reason": f"not done after {limit:.0f} s"}
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        return {"status": "error", "reason": f"the process died with code {process.exitcode}"}
+    finally:
+        process.join()
+
+
+def export_all(options: argparse.Namespace, chosen: list[Network]) -> None:
+    """Write the ONNX files that are not there yet."""
+    missing = coverage_networks.import_libraries({network.library for network in chosen})
+    for library, reason in missing.items():
+        print(f"no {library} networks: {reason}; see the top of this file for what to install")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for network in chosen:
+        if network.library in missing:
+            continue
+        todo = [
+            exporter
+            for exporter in network.exporters
+            if options.again
+            or not record_path(options.folder, network, exporter, "export").exists()
+        ]
+        if not todo:
+            continue
+
+        def task(network: Network = network, todo: list[str] = todo) -> dict[str, Any]:
+            if network.library != "keras":
+                import torch
+
+                torch.set_num_threads(1)
+            built: dict[str, Any] = {}
+            outcomes = {}
+            for exporter in todo:
+                file = options.folder / f"{network.name}.{exporter}.onnx"
+                try:
+                    coverage_networks.export(network, exporter, file, built)
+                    outcomes[exporter] = {"status": "ok", "bytes": file.stat().st_size}
+                except Exception as error:
+                    reason = str(error).strip().splitlines() or [""]
+                    text = f"{type(error).__name__}: {reason[0][:300]}"
+                    outcomes[exporter] = {"status": "export failed", "reason": text}
+            return {"outcomes": outcomes}
+
+        result = in_child(task, options.limit * len(todo))
+        for exporter in todo:
+            outcome = result.get("outcomes", {}).get(
+                exporter, {"status": "export failed", "reason": result.get("reason", "")}
+            )
+            path = record_path(options.folder, network, exporter, "export")
+            path.write_text(json.dumps(outcome, indent=1))
+            print(f"{network.name} {exporter}: {outcome['status']} {outcome.get('reason', '')} "
+                  f"({result.get('wall_s')} s)", flush=True)  # fmt: skip
+
+
+def measure_all(options: argparse.Namespace, chosen: list[Network]) -> None:
+    """Convert and measure the files that are there."""
+    folder = str(Path(__file__).resolve().parent)
+    sys.path[:] = [entry for entry in sys.path if entry != folder]  # numba looks for a "coverage"
+    import onnxruntime  # noqa: F401  imported once, before the processes are forked
+
+    import onnx2snn
+
+    assert callable(onnx2snn.convert)  # imports the converter
+
+    for network in chosen:
+        results: dict[str, Any] = {}
+        for exporter in network.exporters:
+            file = options.folder / f"{network.name}.{exporter}.onnx"
+            path = record_path(options.folder, network, exporter, "result")
+            exported = record_path(options.folder, network, exporter, "export")
+            done = exported.exists() and json.loads(exported.read_text())["status"] == "ok"
+            if not done:
+                continue
+            if path.exists() and not options.again:
+                results.update(json.loads(path.read_text()))
+                continue
+            first = exporter == network.exporters[0] or "errors" not in results
+            result = in_child(
+                lambda n=network, f=file, i=first: measure(n, f, is_first=i), options.limit
+            )
+            results.update(result)
+            path.write_text(json.dumps(result, indent=1))
+            rate = result.get("errors", {}).get("rate", {})
+            reason = str(result.get("reason", "")).splitlines() or [""]
+            print(f"{network.name} {exporter}: {result['status']} {reason[0]} "
+                  f"{ {t: round(e, 4) for t, e in rate.items()} } ({result.get('wall_s')} s)",
+                  flush=True)  # fmt: skip
+
+
+def record_path(folder: Path, network: Network, exporter: str, kind: str) -> Path:
+    """Where a step keeps what it found."""
+    return folder / f"{network.name}.{exporter}.{kind}.json"
+
+
+def main() -> None:
+    """Run one step."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("step", choices=["export", "measure", "report"])
+    parser.add_argument("--folder", type=Path, default=Path("coverage"), help="files and results")
+    parser.add_argument("--only", default="", help="names, separated by commas")
+    parser.add_argument("--group", default="", help="survey, keras or timm")
+    parser.add_argument("--again", action="store_true", help="also what is done already")
+    parser.add_argument("--limit", type=float, default=600, help="seconds for one file")
+    parser.add_argument("--output", type=Path, default=Path("coverage.json"), help="report: JSON")
+    parser.add_argument("--markdown", type=Path, help="report: page to write")
+    options = parser.parse_args()
+    names = set(filter(None, options.only.split(",")))
+    chosen = [
+        network
+        for network in coverage_networks.networks()
+        if (not names or network.name in names) and options.group in ("", network.group)
+    ]
+    if options.step == "export":
+        export_all(options, chosen)
+    elif options.step == "measure":
+        measure_all(options, chosen)
+    else:
+        coverage_report.write(options, chosen, record_path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,2 @@
+def write(options, chosen, record_path):
+    pass

@@ -1,0 +1,83 @@
+"""What share of a network's work is done by spikes, and what is not.
+
+Multiply-accumulates are *spiking* where only spikes arrive at the weights, *graded* where a graded
+operator sends values to them, and *static* in head and tail, once per image as in the ANN. Pooling
+hands on what it gets. Elements are the outputs of the operators between the first and the last
+neuron, by what these operators become.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import onnx
+
+from onnx2snn.classify import Placed, Role
+from onnx2snn.costs import multiplications, shapes_of
+
+ELEMENTS = {
+    Role.NEURON: "spiking",
+    Role.POOL: "pooling",
+    Role.GRADED: "graded",
+    Role.LINEAR: "linear",
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """Work per image of the ANN, by what it becomes.
+
+    Attributes:
+        macs: ``spiking``, ``graded`` and ``static`` to multiply-accumulates.
+        elements: ``spiking``, ``pooling``, ``graded`` and ``linear`` to output elements.
+    """
+
+    macs: Mapping[str, int]
+    elements: Mapping[str, int]
+
+    def share(self, kind: str, of: str = "macs") -> float:
+        """The part of one kind, 0 to 1."""
+        counts: Mapping[str, int] = getattr(self, of)
+        total = sum(counts.values())
+        return counts.get(kind, 0) / total if total else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts as JSON data."""
+        return {"macs": dict(self.macs), "elements": dict(self.elements)}
+
+    @property
+    def text(self) -> str:
+        """Both as percentages, in one line each."""
+        return "\n".join(describe(of, getattr(self, of)) for of in ("macs", "elements"))
+
+
+def describe(title: str, counts: Mapping[str, int]) -> str:
+    """Counts as percentages in one line."""
+    total = max(1, sum(counts.values()))
+    names = {"macs": "MACs", "elements": "elements"}
+    parts = [f"{100 * count / total:.1f} % {kind}" for kind, count in counts.items()]
+    return f"{names.get(title, title)}: {', '.join(parts)}"
+
+
+def measure_work(ann: onnx.ModelProto, placed: list[Placed]) -> Work:
+    """Count the work of a normalised and classified network."""
+    macs = Counter(dict.fromkeys(("spiking", "graded", "static"), 0))
+    elements = Counter(dict.fromkeys(ELEMENTS.values(), 0))
+    shapes, weights = shapes_of(ann), multiplications(ann)
+    sends: dict[str, str] = {}  # tensor to the least spiking kind of signal in it
+    for item in placed:
+        node = item.node
+        arriving = {sends[name] for name in node.input if name in sends}
+        kind = "graded" if "graded" in arriving else "spiking"
+        if item.role in (Role.NEURON, Role.GRADED):
+            kind = "spiking" if item.role is Role.NEURON else "graded"
+        if item.role in ELEMENTS:
+            sends.update((name, kind) for name in node.output if name)
+            elements[ELEMENTS[item.role]] += sum(
+                prod(shapes.get(name, (0,))) for name in node.output if name
+            )
+        once = item.role in (Role.HEAD, Role.TAIL)
+        macs["static" if once else kind] += weights.get(node.name, 0)
+    return Work(dict(macs), dict(elements))
