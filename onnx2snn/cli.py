@@ -11,7 +11,11 @@ from onnx2snn import __version__
 from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime.cli import guarded, say
 from onnx2snn_runtime.errors import ModelError
-from onnx2snn_runtime.run_command import add_backend_arguments, add_run_arguments
+from onnx2snn_runtime.run_command import (
+    add_backend_arguments,
+    add_exit_argument,
+    add_run_arguments,
+)
 
 COMMANDS = {
     "convert": "turn an ONNX network into a spiking network (the default command)",
@@ -81,6 +85,8 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preprocess", metavar="SPEC", help="imagenet, unit, none or mean=…,std=…")
     parser.add_argument("--input-shape", action="append", default=[], metavar="NAME:1,3,32,32",
                         help="sizes that the model leaves open")  # fmt: skip
+    parser.add_argument("--exit-loss", type=float, default=0.1, metavar="PTS",
+                        help="points that --early-exit may lose later (0.1)")  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="refuse what does not spike")
     parser.add_argument("--allow-analog", action="store_true", help="accept that nothing spikes")
     parser.add_argument("--backend", default="auto", help="for calibration and the check")
@@ -98,6 +104,7 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-drop", type=float, metavar="PTS", help="exit 1 if it loses more")
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     add_backend_arguments(parser)
+    add_exit_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 

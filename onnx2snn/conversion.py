@@ -19,6 +19,7 @@ from onnx2snn.reach import keep_reach
 from onnx2snn.recipes import Recipe, find_recipe
 from onnx2snn.rewrite import rewrite
 from onnx2snn.spiking_model import SpikingModel
+from onnx2snn.tune_exit import DEFAULT_LOSS, tune_on
 from onnx2snn.verify import verify
 from onnx2snn_runtime.backends import Backend, open_backend
 from onnx2snn_runtime.data import open_inputs
@@ -50,6 +51,7 @@ def convert(
     per_channel: bool | None = None,
     preprocess: str | Preprocessing | None = None,
     input_shapes: Mapping[str, Sequence[int | str]] | None = None,
+    exit_loss: float = DEFAULT_LOSS,
     strict: bool = False,
     allow_analog: bool = False,
     backend: str = "auto",
@@ -72,6 +74,7 @@ def convert(
         per_channel: one threshold per channel instead of per layer.
         preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``.
         input_shapes: sizes of dynamic inputs, batch first.
+        exit_loss: points of agreement that early exit may lose; its rule is tuned to this.
         strict: refuse graded operators, and a network whose check fails.
         allow_analog: accept a network in which nothing spikes.
         backend: backend for calibration and the check.
@@ -92,6 +95,8 @@ def convert(
         per_channel=per_channel,
     )  # fmt: skip
     check_rule(settings.rule)
+    if not 0.0 <= exit_loss <= 100.0:
+        raise UsageError(f"--exit-loss must lie in 0..100, got {exit_loss}")
     if calibration_samples < 1:
         raise UsageError(f"--calibration-samples must be at least 1, got {calibration_samples}")
     engine, _ = open_backend(backend)
@@ -108,6 +113,7 @@ def convert(
     thresholds = calibrate(network, placed, settings, source, engine, progress)
     spiking = rewrite(network, placed, thresholds, settings)
     check = verify(network, spiking, placed, thresholds, settings, source, engine, progress)
+    exit_rule = tune_on(source, network, spiking, settings, engine, exit_loss)
 
     result = SpikingModel(spiking, network, settings, placed, thresholds, check, notes)
     write_metadata(spiking, {
@@ -121,6 +127,7 @@ def convert(
         "calibration": {"images": source.count, "noise": source.is_noise},
         "work": result.work.as_dict(),
         "verified": check.passed,
+        "early_exit": exit_rule.to_json() if exit_rule else None,
     })  # fmt: skip
     for note in notes:
         if note.is_warning:

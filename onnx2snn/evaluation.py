@@ -11,6 +11,7 @@ import onnx
 from onnx2snn.calibrate import with_outputs
 from onnx2snn.costs import WEIGHTED, shapes_of, weights_met
 from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, quantised_energy
+from onnx2snn.exit_score import EarlyExitScore
 from onnx2snn.stand_in import equal_bits, to_ann
 from onnx2snn_runtime.backends.base import Runner
 from onnx2snn_runtime.data import open_data
@@ -64,6 +65,7 @@ def evaluate(
     against: str | Path | onnx.ModelProto | None = None,
     limit: int | None = None,
     batch_size: int | None = None,
+    early_exit: bool = False,
     backend: str = "auto",
     threads: int | None = None,
     preprocessing: Preprocessing | None = None,
@@ -78,6 +80,7 @@ def evaluate(
         against: the ANN to compare with; default: the ANN that the SNN file stands for.
         limit: use only the first images.
         batch_size: images at once at most; default: what runs fastest.
+        early_exit: also measure early exit.
         backend: where to run.
         threads: CPU threads.
         preprocessing: overrides what is stored in the file.
@@ -99,7 +102,7 @@ def evaluate(
     steps = check_timesteps(list(timesteps), {}, sequence=False)
     dataset = open_data(data)
     count = dataset.count if limit is None else min(limit, dataset.count)
-    return _Evaluation(network, against, steps).run(
+    return _Evaluation(network, against, steps, early_exit).run(
         dataset, count, batch_size or READ_IMAGES, preprocessing or network.preprocessing, progress
     )
 
@@ -112,8 +115,11 @@ def _add_squares(total: float, values: Array) -> float:
 
 
 class _Evaluation:
-    def __init__(self, network: Network, against: Any, steps: list[int]) -> None:
+    def __init__(
+        self, network: Network, against: Any, steps: list[int], early_exit: bool = False
+    ) -> None:
         self.network, self.steps = network, steps
+        self.early = EarlyExitScore(network) if early_exit else None
         self.meter = EnergyMeter(network.model, network.plan)
         self.stand_in = to_ann(network.model)
         self.recipe = dict(network.metadata.get("recipe") or {})
@@ -198,6 +204,8 @@ class _Evaluation:
         self.ann_score.add(expected, expected, labels, self.classes)
         self.quantised_score.add(self.quantised(feeds), expected, labels, self.classes)
         self.skipping.add(feeds)
+        if self.early:
+            self.early.add(feeds, first, labels if self.labelled else None)
 
     def document(self, samples: int) -> dict[str, Any]:
         """Everything measured, with the keys that ``eval --json`` promises."""
@@ -237,6 +245,7 @@ class _Evaluation:
                 "energy_int_uj": quantised_energy(macs),
             },
             "typical": None,
+            **({"early_exit": self.early.document()} if self.early else {}),
             "steps": rows,
             "recipe": {**self.recipe, "burst_limit": self.limit},
             "recommended_t": self.recommended,

@@ -17,13 +17,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 
+from onnx2snn.calibration_images import CalibrationSource
+from onnx2snn.costs import multiplications
+from onnx2snn.recipes import Recipe
+from onnx2snn_runtime.backends import Backend
 from onnx2snn_runtime.early_exit import CHANGE, SPREAD, ExitRule, check_steps, lead, unit_of
+from onnx2snn_runtime.engine import Engine
+from onnx2snn_runtime.plan import make_plan, tensor_shape
 
 Array = Any
 DEFAULT_LOSS = 0.1  # points of agreement with the ANN
 TUNING_IMAGES = 256  # more cost more time than they tell
 FEWEST_IMAGES = 16
+BUDGET = 1.2e12  # multiplications that the tuning may cost
 LEAST_STEPS = 16  # the last step is at least this: hard images may take longer than recommended
 RIVALS = 5  # classes that may overtake the first
 LEVELS = np.geomspace(0.5, 1e-3, 40)
@@ -33,6 +41,36 @@ HARDEST = 0.25  # of the images; they stand for new ones, as calibration images 
 def tuning_steps(recommended: int) -> list[int]:
     """Steps whose logits ``tune`` needs."""
     return check_steps(max(LEAST_STEPS, recommended))
+
+
+def tune_on(
+    source: CalibrationSource,
+    ann: onnx.ModelProto,
+    spiking: onnx.ModelProto,
+    recipe: Recipe,
+    backend: Backend,
+    stated_loss: float,
+) -> ExitRule | None:
+    """The rule for a converted network; None where images, classes or time do not suffice."""
+    steps = tuning_steps(recipe.recommended_timesteps)
+    macs = max(1, sum(multiplications(ann).values()))
+    wanted = min(TUNING_IMAGES, source.count, int(BUDGET / (macs * steps[-1])))
+    output = tensor_shape(ann.graph.output[0])
+    if source.is_noise or wanted < FEWEST_IMAGES or len(output) != 2:
+        return None
+    engine, reference = Engine(make_plan(spiking), backend), backend.compile(ann)
+    name = engine.plan.outputs[0]
+    parts: list[dict[int, Array]] = []
+    expected: list[Array] = []
+    size = min(FEWEST_IMAGES, engine.images_at_once(steps[-1]))
+    for feeds in source.batches(ann, size):
+        answers = dict(engine.run(feeds, steps))
+        parts.append({step: answer[name] for step, answer in answers.items()})
+        expected.append(reference(feeds)[name])
+        if size * len(parts) >= wanted:
+            break
+    by_step = {step: np.concatenate([part[step] for part in parts]) for step in steps}
+    return tune(by_step, np.concatenate(expected), stated_loss)
 
 
 def tune(by_step: Mapping[int, Array], ann: Array, stated_loss: float) -> ExitRule | None:

@@ -57,6 +57,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
             per_channel=options.per_channel,
             preprocess=options.preprocess,
             input_shapes=parse_shapes(options.input_shape),
+            exit_loss=options.exit_loss,
             strict=options.strict,
             allow_analog=options.allow_analog,
             backend=options.backend,

@@ -22,6 +22,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-T", "--timesteps", type=int, help="timesteps (default: as recommended)")
     add_backend_arguments(parser)
+    add_exit_argument(parser)
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     parser.add_argument("-o", "--output", metavar="OUT.npz", help="write the answers here")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -34,6 +35,13 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument(
         "--memory", type=int, metavar="MIB", help="memory for states and activations"
+    )
+
+
+def add_exit_argument(parser: argparse.ArgumentParser) -> None:
+    """The switch for early exit."""
+    parser.add_argument(
+        "--early-exit", action="store_true", help="an image leaves once its decision is stable"
     )
 
 
@@ -75,7 +83,9 @@ def run_command(options: argparse.Namespace) -> int:
         for name, shape in network.input_shapes.items()
     }
     parts = [
-        network.run(images, options.timesteps, batch_size=options.batch_size)
+        network.run(
+            images, options.timesteps, batch_size=options.batch_size, early_exit=options.early_exit
+        )
         for images in input_batches(
             datasets, options.batch_size or READ_IMAGES, shapes, preprocessing
         )
@@ -90,14 +100,20 @@ def run_command(options: argparse.Namespace) -> int:
         named: dict[str, Any] = {k.replace("/", "_"): array for k, array in outputs.items()}
         np.savez(buffer, **named)
         write_bytes_atomic(options.output, buffer.getvalue())
-    show(options, outputs, parts[0].timesteps, network.backend.name)
+    taken = [part.exit_steps for part in parts if part.exit_steps is not None]
+    exit_steps = np.concatenate(taken).tolist() if taken else None
+    show(options, outputs, parts[0].timesteps, network.backend.name, exit_steps)
     for note in dict.fromkeys(note for data in datasets.values() for note in data.notes):
         print(f"note: {note}", file=sys.stderr)  # noqa: T201
     return 0
 
 
 def show(
-    options: argparse.Namespace, outputs: dict[str, Any], timesteps: int, backend: str
+    options: argparse.Namespace,
+    outputs: dict[str, Any],
+    timesteps: int,
+    backend: str,
+    exit_steps: list[int] | None,
 ) -> None:
     """Print the answers: classes where the first output is [N, classes], else shapes."""
     first = next(iter(outputs.values()))
@@ -106,6 +122,7 @@ def show(
         "samples": len(first),
         "timesteps": timesteps,
         "backend": backend,
+        "exit_steps": exit_steps,
         "outputs": {name: list(array.shape) for name, array in outputs.items()},
         "classes": classes,
         "written": str(Path(options.output)) if options.output else None,
