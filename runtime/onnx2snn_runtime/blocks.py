@@ -19,9 +19,7 @@ IMAGE_RANK = 4  # N, C, H, W
 
 def blocked_tensors(plan: Plan, block: int) -> frozenset[str]:
     """Names of the tensors of a plan that can lie in blocks of ``block`` channels."""
-    found = {
-        unit.output for unit in plan.stateful if _divides(plan.shapes.get(unit.output), block)
-    }
+    found = {unit.output for unit in plan.stateful if _divides(plan.shapes.get(unit.output), block)}
     segments = [unit for unit in (plan.head, *plan.units) if isinstance(unit, Segment)]
     for segment in segments:
         found.update(

@@ -1,5 +1,6 @@
 """The time loop: layer by layer over chunks of timesteps."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -13,7 +14,8 @@ from onnx2snn_runtime.neurons import Chunk
 from onnx2snn_runtime.plan import Plan, Segment, Stateful
 
 Array = Any
-DEFAULT_MEMORY = 2**30
+FREE_SHARE = 4  # one part in so many of the free memory is used unless told otherwise
+UNKNOWN_FREE = 2**32  # where the system does not tell
 CACHED_BYTES = 3 * 2**19  # of a usual tensor in a chunk: larger chunks leave the CPU's cache
 FEWEST_ROWS = 8  # with fewer, states are read and written too often for what is computed
 MAX_IMAGES = 32
@@ -34,12 +36,14 @@ class Engine:
         plan: the parts of the network.
         backend: where they run.
         memory: bytes that states and activations may take; batches and chunks follow from it.
+            Default: a quarter of what is free.
     """
 
-    def __init__(self, plan: Plan, backend: Backend, memory: int = DEFAULT_MEMORY) -> None:
+    def __init__(self, plan: Plan, backend: Backend, memory: int | None = None) -> None:
         self.plan = plan
         self.backend = backend
-        self.memory = memory
+        budget = default_memory() if memory is None else memory
+        self.memory = budget // backend.batches_at_once
         block = backend.channel_block
         self.blocked = blocked_tensors(plan, block) if block > 1 else frozenset()
         self.head = self.compile(plan.head.model) if plan.head else None
@@ -216,6 +220,14 @@ class Engine:
         size = self.plan.footprint
         wanted = max(CACHED_BYTES, size.usual_weights)
         return max(FEWEST_ROWS, wanted // max(1, size.usual_bytes))
+
+
+def default_memory() -> int:
+    """A quarter of the memory that is free now, in bytes."""
+    names = getattr(os, "sysconf_names", {})
+    if "SC_AVPHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
+        return UNKNOWN_FREE // FREE_SHARE
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // FREE_SHARE
 
 
 def sole_readers(plan: Plan) -> set[int]:

@@ -12,7 +12,7 @@ import onnx
 
 from onnx2snn_runtime.backends import open_backend
 from onnx2snn_runtime.early_exit import ExitRule, run_batch
-from onnx2snn_runtime.engine import DEFAULT_MEMORY, Engine, Observer
+from onnx2snn_runtime.engine import Engine, Observer
 from onnx2snn_runtime.errors import DataError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import read_metadata
@@ -69,7 +69,7 @@ class Network:
         model: the file's content, one step of the network.
         backend: ``auto``, ``numpy``, ``onnxruntime`` or ``cupy``.
         threads: CPU threads, None for the library's default.
-        memory: bytes that states and activations may take.
+        memory: bytes that states and activations may take; default: a quarter of what is free.
 
     Example:
         >>> import onnx2snn_runtime
@@ -83,7 +83,7 @@ class Network:
         *,
         backend: str = "auto",
         threads: int | None = None,
-        memory: int = DEFAULT_MEMORY,
+        memory: int | None = None,
     ) -> None:
         self.model = model
         self.metadata = read_metadata(model)
@@ -229,7 +229,8 @@ class Network:
         count = next(iter(feeds.values())).shape[1 if sequence else 0]
         if batch_size is None:
             share = math.ceil(count / self.backend.batches_at_once)
-            batch_size = min(share, self.engine.images_at_once(timesteps))
+            fastest = min(share, self.engine.images_at_once(timesteps))
+            batch_size = math.ceil(count / math.ceil(count / fastest))
         windows = [slice(start, start + batch_size) for start in range(0, count, batch_size)]
         return [
             {k: v[:, window] if sequence else v[window] for k, v in feeds.items()}
@@ -326,7 +327,7 @@ def load(
     backend: str = "auto",
     threads: int | None = None,
     *,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | None = None,
 ) -> Network:
     """Load a spiking network from a ``.snn.onnx`` file.
 
@@ -334,7 +335,7 @@ def load(
         path: the file.
         backend: ``auto``, ``numpy``, ``onnxruntime`` or ``cupy``.
         threads: CPU threads, None for the library's default.
-        memory: bytes that states and activations may take.
+        memory: bytes that states and activations may take; default: a quarter of what is free.
 
     Raises:
         ModelError: the file cannot be read or is not a spiking network.

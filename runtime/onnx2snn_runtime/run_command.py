@@ -34,7 +34,10 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="images at once (default: the fastest)")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument(
-        "--memory", type=int, metavar="MIB", help="memory for states and activations"
+        "--memory",
+        type=int,
+        metavar="MIB",
+        help="for states and activations (default: a quarter of what is free)",
     )
 
 
@@ -45,19 +48,17 @@ def add_exit_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def memory_budget(options: argparse.Namespace) -> int:
-    """Bytes of ``--memory``, and a check of ``--batch-size``.
+def memory_budget(options: argparse.Namespace) -> int | None:
+    """Bytes of ``--memory`` if it is given, and a check of ``--batch-size``.
 
     Raises:
         UsageError: one of them is below 1.
     """
-    from onnx2snn_runtime.engine import DEFAULT_MEMORY
     from onnx2snn_runtime.errors import UsageError
 
-    memory = DEFAULT_MEMORY if options.memory is None else options.memory * MEBIBYTE
-    if memory < 1 or (options.batch_size is not None and options.batch_size < 1):
+    if any(value is not None and value < 1 for value in (options.memory, options.batch_size)):
         raise UsageError("--memory and --batch-size must be at least 1")
-    return memory
+    return None if options.memory is None else options.memory * MEBIBYTE
 
 
 def run_command(options: argparse.Namespace) -> int:

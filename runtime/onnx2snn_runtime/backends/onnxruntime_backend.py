@@ -65,7 +65,9 @@ class OnnxruntimeBackend(Backend):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             session = onnxruntime.InferenceSession(
-                with_blocks(model, blocked).SerializeToString(), options, providers=["CPUExecutionProvider"]
+                with_blocks(model, blocked).SerializeToString(),
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except Exception as error:
             raise BackendError(f"onnxruntime refuses the model: {error}") from error
