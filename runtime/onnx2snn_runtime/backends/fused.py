@@ -201,15 +201,18 @@ def _refine(
         start = (job % blocks) * BLOCK
         stop = min(start + BLOCK, size)
         bits = np.empty(stop - start, np.int32)
+        given = np.empty(stop - start, np.float32)
         unrecorded = np.empty(stop - start, np.float32)
         bend = slope[start:stop] if bends else slope[: stop - start]
         for t in range(steps):
             count = unrecorded
             if records:
                 count = counts[t, n, start:stop]
+            # the outputs may lie over the inputs: a loop over both would not be vectorised
+            given[:] = inputs[t if moves else 0, n, start:stop]
             _powers_of_two(exponent[n, start:stop], bits)
             _correct(
-                inputs[t if moves else 0, n, start:stop], threshold[start:stop],
+                given, threshold[start:stop],
                 bend, floor, ceiling, limit, growth, decay, dead_zone,
                 lowest, highest, low, high,
                 bits.view(np.float32), estimate[n, start:stop], exponent[n, start:stop],
