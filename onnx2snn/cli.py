@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     _eval_arguments(parts["eval"])
     parts["inspect"].add_argument("model", metavar="MODEL")
     parts["inspect"].add_argument("--plan", action="store_true",
-                                  help="how a spiking network runs: parts, buffers, bytes")  # fmt: skip
+                                  help="how a spiking network runs: parts and bytes")  # fmt: skip
     parts["ops"].add_argument("--markdown", action="store_true", help="as a page of the docs")
     for name in ("inspect", "ops", "doctor", "demo"):
         parts[name].add_argument("--json", action="store_true", help="print one JSON document")

@@ -110,7 +110,8 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
         shown = ", ".join(f"T={t} {count}" for t, count in early["distribution"].items())
         print_out(f"early exit: mean T {early['mean_t']:.2f}, accuracy "
                   f"{number(early['accuracy'])} %, agreement {early['agreement']:.2f} %, "
-                  f"{early['loss']:.2f} points less than at T = {early['last_t']}; {shown}")  # fmt: skip
+                  f"{early['loss']:.2f} points less than at T = {early['last_t']}")  # fmt: skip
+        print_out(f"images by the step they left at: {shown}")
     integer = ", ".join(f"T={s['t']} {s['energy_int_uj']:.2f}" for s in result["steps"])
     print_out(f"integer arithmetic, µJ: SNN {integer}; quantised ANN "
               f"{quantised['energy_int_uj']:.2f}")  # fmt: skip

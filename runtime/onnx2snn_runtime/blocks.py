@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx2snn_runtime.neurons import StatefulOperator
+from onnx2snn_runtime.neurons.graded import pools_pictures
 from onnx2snn_runtime.plan import Plan, Segment, Shape, Stateful
 
 IMAGE_RANK = 4  # N, C, H, W
@@ -55,12 +55,6 @@ def _ignores_layout(unit: Stateful) -> bool:
     if any(np.size(array) > 1 for array in unit.constants.values()):
         return False
     return unit.operator.elementwise or pools_pictures(unit.operator)
-
-
-def pools_pictures(operator: StatefulOperator) -> bool:
-    """Whether this is lateral-inhibition pooling over height and width."""
-    sides = len(operator.attributes.get("kernel_shape", ()))
-    return operator.family == "LIPool" and operator.signature.op == "MaxPool" and sides == 2
 
 
 def to_blocks(array: Any, block: int) -> Any:

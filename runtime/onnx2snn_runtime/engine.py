@@ -65,7 +65,7 @@ class Engine:
         """Threshold of a unit, laid out as its neurons are."""
         if unit.threshold is None or unit.output not in self.blocked:
             return unit.threshold
-        features = self.plan.shapes[unit.output][1:]
+        features = [int(size) for size in self.plan.shapes[unit.output][1:]]
         whole = np.broadcast_to(unit.threshold, (1, *features)).astype(np.float32)
         return to_blocks(whole, self.backend.channel_block)
 

@@ -334,7 +334,7 @@ def tensor_shape(value: onnx.ValueInfoProto) -> Shape:
 
 def tensor_bytes(tensor: onnx.TensorProto) -> int:
     """Bytes of an initializer of 32-bit numbers."""
-    return FLOAT_BYTES * math.prod(tensor.dims)
+    return FLOAT_BYTES * math.prod(int(size) for size in tensor.dims)
 
 
 def _bytes(shape: Shape) -> int:

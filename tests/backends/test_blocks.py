@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 import onnx2snn
 from onnx2snn_runtime.backends import open_backend
 from onnx2snn_runtime.blocks import from_blocks, to_blocks
-from onnx2snn_runtime.neurons import FAMILIES, Chunk, Signature
 from onnx2snn_runtime.network import Network
+from onnx2snn_runtime.neurons import FAMILIES, Chunk, Signature
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("numba", reason="numba is not installed")

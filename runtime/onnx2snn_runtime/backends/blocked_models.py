@@ -27,7 +27,7 @@ def channel_block() -> int:
     """Channels of a block on this machine; 1 where onnxruntime has no blocked layout."""
     import onnxruntime
 
-    shape = ["N", PROBE_CHANNELS, 1, 2]
+    shape: list[str | int | None] = ["N", PROBE_CHANNELS, 1, 2]
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
     result = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
     node = helper.make_node("Identity", ["x"], ["y"])

@@ -13,9 +13,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from onnx2snn_runtime.backends.fused_pool import pool
-from onnx2snn_runtime.blocks import pools_pictures
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 from onnx2snn_runtime.neurons.burst import BurstIF
+from onnx2snn_runtime.neurons.graded import pools_pictures
 from onnx2snn_runtime.neurons.refine import Refine
 
 Floats = NDArray[np.float32]
