@@ -59,6 +59,8 @@ class Engine:
 
     def compile(self, model: onnx.ModelProto) -> Runner:
         """One thread a run: several batches at once scale better than one split into small bits."""
+        if not self.blocked:
+            return self.backend.compile(model, threads=1)
         return self.backend.compile(model, threads=1, blocked=self.blocked)
 
     def threshold(self, unit: Stateful) -> Array | None:

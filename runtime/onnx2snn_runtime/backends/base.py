@@ -50,7 +50,8 @@ class Backend(ABC):
         Args:
             model: batch first; the results must not depend on how images are batched.
             threads: CPU threads of one run; default: as many as the backend may use.
-            blocked: inputs and outputs that lie in blocks of ``channel_block`` channels.
+            blocked: inputs and outputs that lie in blocks of ``channel_block`` channels; never
+                given to a backend whose ``channel_block`` is 1.
         """
 
     def scan(self, operator: StatefulOperator, chunk: Chunk) -> Array:

@@ -21,11 +21,7 @@ class NumpyBackend(Backend):
         return ""
 
     def compile(
-        self,
-        model: onnx.ModelProto,
-        *,
-        threads: int | None = None,
-        blocked: Collection[str] = (),
+        self, model: onnx.ModelProto, *, threads: int | None = None, blocked: Collection[str] = ()
     ) -> Runner:
         """An interpreter for the model; NumPy itself decides about threads."""
         del threads, blocked
