@@ -1,4 +1,4 @@
-"""The architectures of ``benchmarks/coverage.py``, and how the frameworks build and export them.
+"""The architectures of ``coverage_table.py``, and how the frameworks build and export them.
 
 Weights are random. BatchNorm gets random gains and offsets, then the statistics of random images,
 as a trained network has; gains that are initialised to (almost) nothing, as the layer scale of

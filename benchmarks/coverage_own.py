@@ -1,4 +1,4 @@
-"""Networks of ``benchmarks/coverage.py`` that no library has: 1-D, 3-D, generator, U-Nets, YOLO."""
+"""Networks of ``coverage_table.py`` that no library has: 1-D, 3-D, generator, U-Nets, YOLO."""
 
 from collections.abc import Callable
 from typing import Any

@@ -13,7 +13,11 @@ from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime.cli import guarded, say
 from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.limits import add_limit_arguments
-from onnx2snn_runtime.run_command import add_backend_arguments, add_run_arguments
+from onnx2snn_runtime.run_command import (
+    add_backend_arguments,
+    add_exit_argument,
+    add_run_arguments,
+)
 
 COMMANDS = {
     "convert": "turn an ONNX network into a spiking network (the default command)",
@@ -66,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     _export_arguments(parts["export"])
     parts["inspect"].add_argument("model", metavar="MODEL")
     add_limit_arguments(parts["inspect"], data=False)
+    parts["inspect"].add_argument("--plan", action="store_true",
+                                  help="how a spiking network runs: parts and bytes")  # fmt: skip
     parts["ops"].add_argument("--markdown", action="store_true", help="as a page of the docs")
     for name in ("inspect", "ops", "doctor", "demo"):
         parts[name].add_argument("--json", action="store_true", help="print one JSON document")
@@ -96,6 +102,8 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preprocess", metavar="SPEC", help="imagenet, unit, none or mean=…,std=…")
     parser.add_argument("--input-shape", action="append", default=[], metavar="NAME:1,3,32,32",
                         help="sizes that the model leaves open")  # fmt: skip
+    parser.add_argument("--exit-loss", type=float, default=0.1, metavar="PTS",
+                        help="points that --early-exit may lose later (0.1)")  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="refuse what does not spike")
     parser.add_argument("--allow-analog", action="store_true", help="accept that nothing spikes")
     parser.add_argument("--backend", default="auto", help="for calibration and the check")
@@ -119,6 +127,7 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
                         help="the image that the page follows over time (0)")  # fmt: skip
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     add_backend_arguments(parser)
+    add_exit_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 

@@ -17,6 +17,7 @@ from onnx2snn.preparation import Progress, prepare
 from onnx2snn.recipes import Recipe, find_recipe
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.tune import tune
+from onnx2snn.tune_exit import DEFAULT_LOSS, tune_on
 from onnx2snn.verify import verify
 from onnx2snn_runtime.backends import open_backend
 from onnx2snn_runtime.data import open_inputs
@@ -48,6 +49,7 @@ def convert(
     max_timesteps: int = MAX_TIMESTEPS,
     preprocess: str | Preprocessing | None = None,
     input_shapes: Mapping[str, Sequence[int | str]] | None = None,
+    exit_loss: float = DEFAULT_LOSS,
     strict: bool = False,
     allow_analog: bool = False,
     backend: str = "auto",
@@ -73,6 +75,7 @@ def convert(
         max_timesteps: steps at most, for ``target_drop``.
         preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``.
         input_shapes: sizes of dynamic inputs, batch first.
+        exit_loss: points of agreement that early exit may lose; its rule is tuned to this.
         strict: refuse graded operators, and a network whose check fails.
         allow_analog: accept a network in which nothing spikes.
         backend: backend for calibration and the check.
@@ -95,7 +98,7 @@ def convert(
         )
         for entry in candidates(recipe, target_drop)
     ]  # fmt: skip
-    check_options(starts, calibration_samples, target_drop, max_timesteps)
+    check_options(starts, calibration_samples, target_drop, max_timesteps, exit_loss)
     engine, _ = open_backend(backend)
     steps = preprocess if isinstance(preprocess, Preprocessing) else Preprocessing.parse(preprocess)
     ann, digest = read(model)
@@ -126,6 +129,7 @@ def convert(
     spiking, thresholds = preparation.spiking(settings)
     network, placed = preparation.network, preparation.placed
     check = verify(network, spiking, placed, thresholds, settings, source, engine, progress)
+    exit_rule = tune_on(source, network, spiking, settings, engine, exit_loss)
 
     result = SpikingModel(spiking, network, settings, placed, thresholds, check, notes, tuning)
     write_metadata(spiking, {
@@ -141,6 +145,7 @@ def convert(
         "work": result.work.as_dict(),
         "notes": [str(note) for note in notes],
         "verified": check.passed,
+        "early_exit": exit_rule.to_json() if exit_rule else None,
     })  # fmt: skip
     if tuning is not None and not tuning.reached:
         warnings.warn(
@@ -170,13 +175,19 @@ def candidates(recipe: str | Recipe | None, target_drop: float | None) -> Sequen
 
 
 def check_options(
-    recipes: Sequence[Recipe], samples: int, target_drop: float | None, max_timesteps: int
+    recipes: Sequence[Recipe],
+    samples: int,
+    target_drop: float | None,
+    max_timesteps: int,
+    exit_loss: float,
 ) -> None:
     """Refuse numbers out of range before anything is read."""
     for entry in recipes:
         check_rule(entry.rule)
     if samples < 1:
         raise UsageError(f"--calibration-samples must be at least 1, got {samples}")
+    if not 0.0 <= exit_loss <= 100.0:
+        raise UsageError(f"--exit-loss must lie in 0..100, got {exit_loss}")
     if target_drop is not None and not 0.0 < target_drop <= 100.0:
         raise UsageError(f"--target-drop must lie in 0..100 points, got {target_drop}")
     if not 1 <= max_timesteps <= LARGEST_TIMESTEPS:

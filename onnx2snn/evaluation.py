@@ -11,6 +11,7 @@ import onnx
 from onnx2snn.calibrate import with_outputs
 from onnx2snn.costs import WEIGHTED, shapes_of, weights_met
 from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, quantised_energy
+from onnx2snn.exit_score import EarlyExitScore
 from onnx2snn.journal import Journal, journal_path, make_key, model_digest
 from onnx2snn.stand_in import equal_bits, to_ann
 from onnx2snn_runtime.backends.base import Runner
@@ -65,6 +66,7 @@ def evaluate(
     against: str | Path | onnx.ModelProto | None = None,
     limit: int | None = None,
     batch_size: int | None = None,
+    early_exit: bool = False,
     backend: str = "auto",
     threads: int | None = None,
     preprocessing: Preprocessing | None = None,
@@ -80,6 +82,7 @@ def evaluate(
         against: the ANN to compare with; default: the ANN that the SNN file stands for.
         limit: use only the first images.
         batch_size: images at once at most; default: what runs fastest.
+        early_exit: also measure early exit.
         backend: where to run.
         threads: CPU threads.
         preprocessing: overrides what is stored in the file.
@@ -104,8 +107,10 @@ def evaluate(
     steps = check_timesteps(list(timesteps), {}, sequence=False)
     dataset = open_data(data)
     count = dataset.count if limit is None else min(limit, dataset.count)
+    if resume is not None and early_exit:
+        raise UsageError("--resume and --early-exit do not go together: the journal holds no exits")
     size, applied = batch_size or READ_IMAGES, preprocessing or network.preprocessing
-    evaluation = _Evaluation(network, against, steps)
+    evaluation = _Evaluation(network, against, steps, early_exit)
     if resume is None:
         return evaluation.run(dataset, count, size, applied, progress)
     key = make_key({
@@ -144,8 +149,11 @@ def _add_squares(total: float, values: Array) -> float:
 
 
 class _Evaluation:
-    def __init__(self, network: Network, against: Any, steps: list[int]) -> None:
+    def __init__(
+        self, network: Network, against: Any, steps: list[int], early_exit: bool = False
+    ) -> None:
         self.network, self.steps = network, steps
+        self.early = EarlyExitScore(network) if early_exit else None
         self.meter = EnergyMeter(network.model, network.plan)
         self.stand_in = to_ann(network.model)
         self.recipe = dict(network.metadata.get("recipe") or {})
@@ -268,6 +276,8 @@ class _Evaluation:
         self.ann_score.add(expected, expected, labels, self.classes)
         self.quantised_score.add(self.quantised(feeds), expected, labels, self.classes)
         self.skipping.add(feeds)
+        if self.early:
+            self.early.add(feeds, first, labels if self.labelled else None)
 
     def document(self, samples: int) -> dict[str, Any]:
         """Everything measured, with the keys that ``eval --json`` promises."""
@@ -307,6 +317,7 @@ class _Evaluation:
                 "energy_int_uj": quantised_energy(macs),
             },
             "typical": None,
+            **({"early_exit": self.early.document()} if self.early else {}),
             "steps": rows,
             "recipe": {**self.recipe, "burst_limit": self.limit},
             "recommended_t": self.recommended,

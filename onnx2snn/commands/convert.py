@@ -59,6 +59,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
             max_timesteps=options.max_timesteps,
             preprocess=options.preprocess,
             input_shapes=parse_shapes(options.input_shape),
+            exit_loss=options.exit_loss,
             strict=options.strict,
             allow_analog=options.allow_analog,
             backend=options.backend,

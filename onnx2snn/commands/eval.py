@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
                 against=options.against,
                 limit=options.limit,
                 batch_size=options.batch_size,
+                early_exit=options.early_exit,
                 preprocessing=Preprocessing.parse(options.preprocess),
                 resume=options.model if options.resume else None,
                 progress=lambda done, total: progress("evaluate", done, total),
@@ -122,6 +123,13 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
         "× ANN",
     ]
     print_table(f"{title}: {result['samples']} images", header, rows)
+    early = result.get("early_exit")
+    if early:
+        shown = ", ".join(f"T={t} {count}" for t, count in early["distribution"].items())
+        print_out(f"early exit: mean T {early['mean_t']:.2f}, accuracy "
+                  f"{number(early['accuracy'])} %, agreement {early['agreement']:.2f} %, "
+                  f"{early['loss']:.2f} points less than at T = {early['last_t']}")  # fmt: skip
+        print_out(f"images by the step they left at: {shown}")
     integer = ", ".join(f"T={s['t']} {s['energy_int_uj']:.2f}" for s in result["steps"])
     print_out(f"integer arithmetic, µJ: SNN {integer}; quantised ANN "
               f"{quantised['energy_int_uj']:.2f}")  # fmt: skip

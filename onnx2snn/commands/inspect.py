@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnx2snn.commands.plan_table import plan_of, show_plan
 from onnx2snn.console import print_out, print_table
 from onnx2snn.work import describe
+from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import is_spiking, read_metadata
 from onnx2snn_runtime.ops import OPERATORS
@@ -20,6 +22,10 @@ def run(options: argparse.Namespace) -> int:
     """Show a network of either kind."""
     model = load_model(options.model)
     found = spiking(model) if is_spiking(model) else plain(model)
+    if options.plan:
+        if found["kind"] != "spiking":
+            raise UsageError("--plan is about spiking networks; this is an ANN")
+        found["plan"] = plan_of(model)
     if options.json:
         print_out(json.dumps(found))
         return 0
@@ -37,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
         recipe = found["metadata"].get("recipe", {})
         print_out(f"recipe {recipe.get('name')}, recommended T {found['recommended_t']}, "
                   f"verified {found['metadata'].get('verified')}")  # fmt: skip
+        if options.plan:
+            show_plan(found["plan"])
     else:
         rows = [[op, count, law] for op, (count, law) in found["operators"].items()]
         print_table("operators", ["operator", "nodes", "behaviour over time"], rows)

@@ -1,5 +1,7 @@
 """The time loop: layer by layer over chunks of timesteps."""
 
+import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -7,13 +9,15 @@ import numpy as np
 import onnx
 
 from onnx2snn_runtime.backends import Backend, Runner
+from onnx2snn_runtime.blocks import blocked_tensors, from_blocks, moving_inputs, to_blocks
 from onnx2snn_runtime.neurons import Chunk
 from onnx2snn_runtime.plan import Plan, Segment, Stateful
 
 Array = Any
-DEFAULT_MEMORY = 2**30
-CACHED_BYTES = 4 * 2**20  # of the widest tensor in a chunk: larger chunks leave the CPU's cache
-FEWEST_ROWS = 4  # below this a convolution runs worse than it gains by the cache
+FREE_SHARE = 4  # one part in so many of the free memory is used unless told otherwise
+UNKNOWN_FREE = 2**32  # where the system does not tell
+CACHED_BYTES = 3 * 2**19  # of a usual tensor in a chunk: larger chunks leave the CPU's cache
+FEWEST_ROWS = 8  # with fewer, states are read and written too often for what is computed
 MAX_IMAGES = 32
 STEPS_TOGETHER = 8  # a batch is made small enough that this many steps run as one chunk
 
@@ -36,12 +40,16 @@ class Engine:
         plan: the parts of the network.
         backend: where they run.
         memory: bytes that states and activations may take; batches and chunks follow from it.
+            Default: a quarter of what is free.
     """
 
-    def __init__(self, plan: Plan, backend: Backend, memory: int = DEFAULT_MEMORY) -> None:
+    def __init__(self, plan: Plan, backend: Backend, memory: int | None = None) -> None:
         self.plan = plan
         self.backend = backend
-        self.memory = memory
+        budget = default_memory() if memory is None else memory
+        self.memory = budget // backend.batches_at_once
+        block = backend.channel_block
+        self.blocked = blocked_tensors(plan, block) if block > 1 else frozenset()
         self.head = self.compile(plan.head.model) if plan.head else None
         self.tail = self.compile(plan.tail.model) if plan.tail else None
         self.runners: list[Runner] = [
@@ -50,10 +58,22 @@ class Engine:
             )
             for unit in plan.units
         ]
+        self.sole_readers = sole_readers(plan)
+        self.thresholds = {unit.name: self.threshold(unit) for unit in plan.stateful}
 
     def compile(self, model: onnx.ModelProto) -> Runner:
         """One thread a run: several batches at once scale better than one split into small bits."""
-        return self.backend.compile(model, threads=1)
+        if not self.blocked:
+            return self.backend.compile(model, threads=1)
+        return self.backend.compile(model, threads=1, blocked=self.blocked)
+
+    def threshold(self, unit: Stateful) -> Array | None:
+        """Threshold of a unit, laid out as its neurons are."""
+        if unit.threshold is None or unit.output not in self.blocked:
+            return unit.threshold
+        features = [int(size) for size in self.plan.shapes[unit.output][1:]]
+        whole = np.broadcast_to(unit.threshold, (1, *features)).astype(np.float32)
+        return to_blocks(whole, self.backend.channel_block)
 
     def run(
         self,
@@ -104,15 +124,26 @@ class Engine:
             else:
                 chunk = self.make_chunk(unit, runner, values, states, first)
                 chunk.record = observer is not None
+                chunk.reusable = index in self.sole_readers
                 outputs = self.backend.scan(unit.operator, chunk)
                 values[unit.output] = outputs
                 states.update(zip(unit.states, chunk.states, strict=True))
                 if observer is not None:
-                    observer.observe(unit, first, outputs, chunk.counts)
+                    self.show(observer, unit, first, outputs, chunk.counts)
             for name in unit.inputs:
                 if self.plan.last_use[name] == index:
                     values.pop(name, None)
         return values
+
+    def show(
+        self, observer: Observer, unit: Stateful, first: int, outputs: Array, counts: Array
+    ) -> None:
+        """Observers see [C,N,*] in the usual order."""
+        if unit.output in self.blocked:
+            block = self.backend.channel_block
+            outputs = from_blocks(outputs, block)
+            counts = None if counts is None else from_blocks(counts, block)
+        observer.observe(unit, first, outputs, counts)
 
     def make_chunk(
         self,
@@ -139,7 +170,8 @@ class Engine:
             for index, name in enumerate(unit.inputs)
         ]
         held = [states[name] for name in unit.states]
-        return Chunk(inputs, unit.threshold, held, first, evaluate)
+        block = self.backend.channel_block if unit.output in self.blocked else 1
+        return Chunk(inputs, self.thresholds[unit.name], held, first, evaluate, block=block)
 
     def run_head(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Everything before the first neuron, once."""
@@ -189,8 +221,37 @@ class Engine:
 
     @property
     def rows(self) -> int:
-        """Images times steps of a chunk whose widest tensor stays in the cache."""
-        return max(FEWEST_ROWS, CACHED_BYTES // max(1, self.plan.footprint.widest_bytes))
+        """Images times steps of a chunk that runs fastest.
+
+        Its tensors should stay in the cache, unless weights, which each chunk reads once from
+        memory, outweigh them.
+        """
+        size = self.plan.footprint
+        wanted = max(CACHED_BYTES, size.usual_weights)
+        return max(FEWEST_ROWS, wanted // max(1, size.usual_bytes))
+
+
+def default_memory() -> int:
+    """A quarter of the memory that is free now, in bytes."""
+    names = getattr(os, "sysconf_names", {})
+    if "SC_AVPHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
+        return UNKNOWN_FREE // FREE_SHARE
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // FREE_SHARE
+
+
+def sole_readers(plan: Plan) -> set[int]:
+    """Indices of the stateful units whose input no other unit and no answer reads."""
+    made: set[str] = set()
+    readers: Counter[str] = Counter(plan.answers)
+    for unit in plan.units:
+        made.update(unit.outputs if isinstance(unit, Segment) else [unit.output])
+        readers.update(unit.inputs if isinstance(unit, Segment) else moving_inputs(unit))
+    return {
+        index
+        for index, unit in enumerate(plan.units)
+        if isinstance(unit, Stateful)
+        and all(name in made and readers[name] == 1 for name in moving_inputs(unit))
+    }
 
 
 def over_time(array: Array, length: int) -> Array:

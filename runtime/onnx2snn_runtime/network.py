@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 
 from onnx2snn_runtime.backends import open_backend
-from onnx2snn_runtime.engine import DEFAULT_MEMORY, Engine, Observer
+from onnx2snn_runtime.early_exit import ExitRule, run_batch
+from onnx2snn_runtime.engine import Engine, Observer
 from onnx2snn_runtime.errors import BackendError, DataError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import read_metadata
@@ -33,12 +34,14 @@ class Result:
         by_step: the same for every step that was asked for.
         spikes: layer name to spikes per image and neuron over all steps, [N,*], if recorded.
         timesteps: number of steps run.
+        exit_steps: with early exit, the steps that each image took, [N].
     """
 
     outputs: dict[str, Array]
     by_step: dict[int, dict[str, Array]]
     timesteps: int
     spikes: dict[str, Array] = field(default_factory=dict)
+    exit_steps: Array | None = None
 
     @property
     def logits(self) -> Array:
@@ -67,7 +70,7 @@ class Network:
         model: the file's content, one step of the network.
         backend: ``auto``, ``numpy``, ``onnxruntime`` or ``cupy``.
         threads: CPU threads, None for the library's default.
-        memory: bytes that states and activations may take.
+        memory: bytes that states and activations may take; default: a quarter of what is free.
 
     Attributes:
         preprocessing: what turns a uint8 picture into the network's input, as stored in the file.
@@ -84,7 +87,7 @@ class Network:
         *,
         backend: str = "auto",
         threads: int | None = None,
-        memory: int = DEFAULT_MEMORY,
+        memory: int | None = None,
     ) -> None:
         self.model = model
         self.metadata = read_metadata(model)
@@ -104,6 +107,12 @@ class Network:
         """The number of steps the converter recommends."""
         return int(self.metadata.get("recommended_t") or DEFAULT_TIMESTEPS)
 
+    @property
+    def exit_rule(self) -> ExitRule | None:
+        """When an image may leave early, as tuned at conversion."""
+        stored = self.metadata.get("early_exit")
+        return ExitRule.from_json(stored) if stored else None
+
     def run(
         self,
         images: Array | Mapping[str, Array],
@@ -111,6 +120,7 @@ class Network:
         *,
         batch_size: int | None = None,
         record: bool = False,
+        early_exit: bool = False,
     ) -> Result:
         """Run the network.
 
@@ -121,22 +131,54 @@ class Network:
                 the converter recommends.
             batch_size: images at once; default: what runs fastest within the memory budget.
             record: also count the spikes of every neuron.
+            early_exit: each image leaves once its decision is stable; ``timesteps`` is then the
+                most that one may take, by default what the rule in the file says.
 
         Raises:
             DataError: the images do not fit the network.
-            UsageError: a number is out of range.
+            UsageError: a number is out of range, or early exit is impossible here.
         """
+        if early_exit:
+            return self.run_early_exit(images, timesteps, batch_size, record)
         feeds, sequence = self.check_feeds(images)
         steps = check_timesteps(
             self.recommended_timesteps if timesteps is None else timesteps, feeds, sequence
         )
-        if batch_size is not None and batch_size < 1:
-            raise UsageError(f"--batch-size must be at least 1, got {batch_size}")
         batches = self.split(feeds, steps[-1], sequence, batch_size)
         recorders = [SpikeRecorder() if record else None for _ in batches]
         by_step = self.run_batches(batches, steps, recorders, sequence)
         spikes = _join([recorder.spikes for recorder in recorders if recorder])
         return Result(by_step[steps[-1]], by_step, steps[-1], spikes)
+
+    def run_early_exit(
+        self,
+        images: Array | Mapping[str, Array],
+        timesteps: int | Sequence[int] | None,
+        batch_size: int | None,
+        record: bool,
+    ) -> Result:
+        """``run`` where each image leaves once its decision is stable."""
+        feeds, sequence = self.check_feeds(images)
+        rule = self.exit_rule
+        if rule is None:
+            raise UsageError(
+                "the file holds no rule for early exit",
+                advice="convert again, with calibration images; the network must tell classes",
+            )
+        if sequence or record:
+            raise UsageError("early exit takes pictures, not sequences, and records no spikes")
+        wanted = rule.steps[-1] if timesteps is None else timesteps
+        last = check_timesteps(wanted, feeds, sequence)[-1]
+        with ThreadPoolExecutor(self.backend.batches_at_once) as pool:
+            parts = list(
+                pool.map(
+                    lambda batch: run_batch(self.engine, batch, rule, last),
+                    self.split(feeds, 1, batch_size=batch_size),
+                )
+            )
+        outputs = _join([answer for answer, _ in parts])
+        used = np.concatenate([steps for _, steps in parts])
+        return Result(outputs, {last: outputs}, last, exit_steps=used)
 
     def stream(
         self, images: Array | Mapping[str, Array], timesteps: int | None = None
@@ -182,10 +224,13 @@ class Network:
         batch_size: int | None = None,
     ) -> list[dict[str, Array]]:
         """The images in batches: of this size, or of the size that runs fastest."""
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"--batch-size must be at least 1, got {batch_size}")
         count = next(iter(feeds.values())).shape[1 if sequence else 0]
         if batch_size is None:
             share = math.ceil(count / self.backend.batches_at_once)
-            batch_size = min(share, self.engine.images_at_once(timesteps))
+            fastest = min(share, self.engine.images_at_once(timesteps))
+            batch_size = math.ceil(count / math.ceil(count / fastest))
         windows = [slice(start, start + batch_size) for start in range(0, count, batch_size)]
         return [
             {k: v[:, window] if sequence else v[window] for k, v in feeds.items()}
@@ -292,7 +337,7 @@ def load(
     backend: str = "auto",
     threads: int | None = None,
     *,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | None = None,
 ) -> Network:
     """Load a spiking network from a ``.snn.onnx`` file.
 
@@ -300,7 +345,7 @@ def load(
         path: the file.
         backend: ``auto``, ``numpy``, ``onnxruntime`` or ``cupy``.
         threads: CPU threads, None for the library's default.
-        memory: bytes that states and activations may take.
+        memory: bytes that states and activations may take; default: a quarter of what is free.
 
     Raises:
         ModelError: the file cannot be read or is not a spiking network.

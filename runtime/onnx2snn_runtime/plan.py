@@ -77,12 +77,14 @@ class Footprint:
     Attributes:
         state_bytes: all states of one image.
         row_bytes: all tensors that are alive together, for one image and one step.
-        widest_bytes: the largest single tensor, for one image and one step.
+        usual_bytes: mean size of the tensors that units make, for one image and one step.
+        usual_weights: mean size of the weights of a segment.
     """
 
     state_bytes: int
     row_bytes: int
-    widest_bytes: int
+    usual_bytes: int
+    usual_weights: int
 
 
 @dataclass(frozen=True)
@@ -119,18 +121,23 @@ class Plan:
         """Memory of one image, from the shapes of states and tensors."""
         states = sum(_bytes(shape) for unit in self.stateful for shape in unit.state_shapes)
         alive: dict[str, int] = {}
-        peak = widest = 0
+        peak = 0
+        sizes, weights = [], [0]
         for index, unit in enumerate(self.units):
             made = unit.outputs if isinstance(unit, Segment) else (unit.output,)
             for name in (*unit.inputs, *made):
                 alive[name] = _bytes(self.shapes.get(name, ()))
             counts = 0 if isinstance(unit, Segment) else alive[unit.output]
             peak = max(peak, sum(alive.values()) + counts)
-            widest = max(widest, *(alive[name] for name in made))
+            sizes += [alive[name] for name in made]
+            if isinstance(unit, Segment):
+                weights.append(sum(tensor_bytes(item) for item in unit.model.graph.initializer))
             alive = {
                 name: size for name, size in alive.items() if self.last_use.get(name, -1) > index
             }
-        return Footprint(states, peak, widest)
+        return Footprint(
+            states, peak, sum(sizes) // len(sizes), sum(weights) // max(1, len(weights) - 1)
+        )
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -325,6 +332,11 @@ def tensor_shape(value: onnx.ValueInfoProto) -> Shape:
         dimension.dim_value if dimension.HasField("dim_value") else dimension.dim_param or "?"
         for dimension in value.type.tensor_type.shape.dim
     )
+
+
+def tensor_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of an initializer of 32-bit numbers."""
+    return FLOAT_BYTES * math.prod(int(size) for size in tensor.dims)
 
 
 def _bytes(shape: Shape) -> int:

@@ -29,6 +29,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-T", "--timesteps", type=int, help="timesteps (default: as recommended)")
     add_backend_arguments(parser)
     add_limit_arguments(parser)
+    add_exit_argument(parser)
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     parser.add_argument("-o", "--output", metavar="OUT.npz", help="write the answers here")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -40,23 +41,31 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="images at once (default: the fastest)")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument(
-        "--memory", type=int, metavar="MIB", help="memory for states and activations"
+        "--memory",
+        type=int,
+        metavar="MIB",
+        help="for states and activations (default: a quarter of what is free)",
     )
 
 
-def memory_budget(options: argparse.Namespace) -> int:
-    """Bytes of ``--memory``, and a check of ``--batch-size``.
+def add_exit_argument(parser: argparse.ArgumentParser) -> None:
+    """The switch for early exit."""
+    parser.add_argument(
+        "--early-exit", action="store_true", help="an image leaves once its decision is stable"
+    )
+
+
+def memory_budget(options: argparse.Namespace) -> int | None:
+    """Bytes of ``--memory`` if it is given, and a check of ``--batch-size``.
 
     Raises:
         UsageError: one of them is below 1.
     """
-    from onnx2snn_runtime.engine import DEFAULT_MEMORY
     from onnx2snn_runtime.errors import UsageError
 
-    memory = DEFAULT_MEMORY if options.memory is None else options.memory * MEBIBYTE
-    if memory < 1 or (options.batch_size is not None and options.batch_size < 1):
+    if any(value is not None and value < 1 for value in (options.memory, options.batch_size)):
         raise UsageError("--memory and --batch-size must be at least 1")
-    return memory
+    return None if options.memory is None else options.memory * MEBIBYTE
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -84,7 +93,9 @@ def run_command(options: argparse.Namespace) -> int:
         for name, shape in network.input_shapes.items()
     }
     parts = [
-        network.run(images, options.timesteps, batch_size=options.batch_size)
+        network.run(
+            images, options.timesteps, batch_size=options.batch_size, early_exit=options.early_exit
+        )
         for images in input_batches(
             datasets, options.batch_size or READ_IMAGES, shapes, preprocessing
         )
@@ -96,7 +107,9 @@ def run_command(options: argparse.Namespace) -> int:
     }
     if options.output:
         write_bytes_atomic(options.output, archive(outputs))
-    show(options, outputs, parts[0].timesteps, network.backend.name)
+    taken = [part.exit_steps for part in parts if part.exit_steps is not None]
+    exit_steps = np.concatenate(taken).tolist() if taken else None
+    show(options, outputs, parts[0].timesteps, network.backend.name, exit_steps)
     for note in dict.fromkeys(note for data in datasets.values() for note in data.notes):
         print(f"note: {note}", file=sys.stderr)  # noqa: T201
     return 0
@@ -124,7 +137,11 @@ def _numbered(name: str) -> Iterator[str]:
 
 
 def show(
-    options: argparse.Namespace, outputs: dict[str, Any], timesteps: int, backend: str
+    options: argparse.Namespace,
+    outputs: dict[str, Any],
+    timesteps: int,
+    backend: str,
+    exit_steps: list[int] | None,
 ) -> None:
     """Print the answers: classes where the first output is [N, classes], else shapes."""
     first = next(iter(outputs.values()))
@@ -133,6 +150,7 @@ def show(
         "samples": len(first),
         "timesteps": timesteps,
         "backend": backend,
+        "exit_steps": exit_steps,
         "outputs": {name: list(array.shape) for name, array in outputs.items()},
         "classes": classes,
         "written": str(Path(options.output)) if options.output else None,

@@ -23,6 +23,7 @@ import onnx2snn
 from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime.backends import backend_classes, open_backend
 from onnx2snn_runtime.data import open_data
+from onnx2snn_runtime.engine import Observer
 from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.ops import OPERATORS
@@ -142,7 +143,7 @@ def test_laws(backend, layer):
 # rung 3
 
 
-class Sums:
+class Sums(Observer):
     """What every layer has sent in all, [N,*], or its last estimate where it sends corrections."""
 
     def __init__(self):

@@ -1,7 +1,7 @@
 """What a backend must offer, and the registry of backends."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 import onnx
@@ -27,18 +27,31 @@ class Backend(ABC):
         """How many batches of images may run at the same time, on threads of their own."""
         return 1
 
+    @property
+    def channel_block(self) -> int:
+        """Channels that should lie side by side in memory (see ``blocks``); 1 for none."""
+        return 1
+
     @classmethod
     @abstractmethod
     def unavailable(cls) -> str:
         """Why this backend cannot run here, with what to do; empty if it can."""
 
     @abstractmethod
-    def compile(self, model: onnx.ModelProto, *, threads: int | None = None) -> Runner:
+    def compile(
+        self,
+        model: onnx.ModelProto,
+        *,
+        threads: int | None = None,
+        blocked: Collection[str] = (),
+    ) -> Runner:
         """Prepare a stateless model for repeated runs.
 
         Args:
             model: batch first; the results must not depend on how images are batched.
             threads: CPU threads of one run; default: as many as the backend may use.
+            blocked: inputs and outputs that lie in blocks of ``channel_block`` channels; never
+                given to a backend whose ``channel_block`` is 1.
         """
 
     def scan(self, operator: StatefulOperator, chunk: Chunk) -> Array:

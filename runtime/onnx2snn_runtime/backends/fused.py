@@ -12,8 +12,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from onnx2snn_runtime.backends.fused_pool import pool
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 from onnx2snn_runtime.neurons.burst import BurstIF
+from onnx2snn_runtime.neurons.graded import pools_pictures
 from onnx2snn_runtime.neurons.refine import Refine
 
 Floats = NDArray[np.float32]
@@ -34,11 +36,16 @@ def handles(operator: StatefulOperator) -> bool:
         lowest, highest, *changes = (float(operator.attributes[name]) for name in names)
         whole = all(value.is_integer() for value in (lowest, highest, *changes))
         return whole and SMALLEST_EXPONENT <= lowest <= highest <= LARGEST_EXPONENT
-    return isinstance(operator, BurstIF)
+    return isinstance(operator, BurstIF) or pools_pictures(operator)
 
 
 def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
-    """All steps of a chunk; the same contract as ``StatefulOperator.scan``."""
+    """All steps of a chunk; the same contract as ``StatefulOperator.scan``.
+
+    States are changed in place, and so is the input where ``chunk.reusable`` allows it.
+    """
+    if pools_pictures(operator):
+        return pool(operator, chunk)
     steps, images, features = _extent(chunk.inputs[0])
     linear = operator.signature.op in PIECEWISE_LINEAR
     states = chunk.states if linear or isinstance(operator, Refine) else chunk.states[1:]
@@ -48,14 +55,14 @@ def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
         inputs = operator.cumulative(np, chunk)
     else:
         inputs = chunk.evaluate(chunk.inputs)
-    source = inputs[:1] if inputs.strides[0] == 0 else inputs
-    flat = np.ascontiguousarray(source, dtype=np.float32).reshape(len(source), images, -1)
-    size = flat.shape[2]
+    flat = one_row_per_image(inputs)
     threshold = _per_neuron(chunk.threshold, features)
     slope, low, high = _activation(operator, chunk, features)
-    held = [np.array(state, dtype=np.float32).reshape(images, size) for state in states]
-    outputs = np.empty((steps, images, size), dtype=np.float32)
-    counts = np.empty((steps if chunk.record else 1, images, size), dtype=np.float32)
+    held = [one_row_per_image(state[np.newaxis])[0] for state in states]
+    size = flat.shape[2]
+    reuse = chunk.reusable and len(flat) == steps
+    outputs = flat if reuse else np.empty((steps, images, size), dtype=np.float32)
+    counts = np.empty((steps if chunk.record else 0, images, size), dtype=np.float32)
     numbers = [np.float32(operator.attributes[name]) for name in operator.parameters]
     if isinstance(operator, BurstIF):
         kind = EVALUATED if not linear else BOUNDED if operator.needs_step else RECTIFIER
@@ -70,6 +77,13 @@ def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
     if chunk.record:
         chunk.counts = counts.reshape(steps, *shape)
     return outputs.reshape(steps, *shape)
+
+
+def one_row_per_image(array: Any) -> Floats:
+    """[C,N,*] as [C,N,D], or as [1,N,D] where it is the same at every step; no copy if it can."""
+    source = array[:1] if array.strides[0] == 0 else array
+    flat = np.ascontiguousarray(source, dtype=np.float32)
+    return flat.reshape(*source.shape[:2], -1)
 
 
 def _extent(array: Any) -> tuple[int, int, tuple[int, ...]]:
@@ -88,7 +102,10 @@ def _per_neuron(values: Any, features: tuple[int, ...]) -> Floats:
 def _activation(
     operator: StatefulOperator, chunk: Chunk, features: tuple[int, ...]
 ) -> tuple[Floats, np.float32, np.float32]:
-    """Slope of the negative side per neuron, and the bounds; identity where f is evaluated."""
+    """Slope of the negative side, [D] or one block for all, and the bounds of f.
+
+    The identity where f is evaluated before.
+    """
     op, slope = operator.signature.op, np.float32(1)
     low, high = np.float32(-np.inf), np.float32(np.inf)
     if op == "Relu":
@@ -99,6 +116,8 @@ def _activation(
         slope = chunk.inputs[1]
     elif op == "Clip":
         low, high = (np.float32(np.asarray(value).item()) for value in chunk.inputs[1:3])
+    if np.size(slope) == 1:
+        return np.full(BLOCK, slope, np.float32), low, high
     return _per_neuron(slope, features), low, high
 
 
@@ -109,19 +128,24 @@ def _burst(
     sums: Floats, spikes: Floats, outputs: Floats, counts: Floats,
 ) -> None:  # fmt: skip
     steps, images, size = outputs.shape
-    moves, records = inputs.shape[0] > 1, counts.shape[0] > 1
+    moves, records = inputs.shape[0] > 1, counts.shape[0] > 0
+    bends = len(slope) == size  # a slope for each neuron
     blocks = (size + BLOCK - 1) // BLOCK
     for job in range(images * blocks):
         n = job // blocks
         start = (job % blocks) * BLOCK
         stop = min(start + BLOCK, size)
         cumulative = np.empty(stop - start, np.float32)
+        unrecorded = np.empty(stop - start, np.float32)
+        bend = slope[start:stop] if bends else slope[: stop - start]
         for t in range(steps):
             x = inputs[t if moves else 0, n, start:stop]
-            y, count = outputs[t, n, start:stop], counts[t if records else 0, n, start:stop]
+            y, count = outputs[t, n, start:stop], unrecorded
+            if records:
+                count = counts[t, n, start:stop]
             total, sent = sums[n, start:stop], spikes[n, start:stop]
             if kind == RECTIFIER:
-                _cumulate_rectifier(x, slope[start:stop], total, cumulative)
+                _cumulate_rectifier(x, bend, total, cumulative)
             elif kind == BOUNDED:
                 _cumulate_bounded(x, low, high, np.float32(first + t), total, cumulative)
             else:
@@ -169,21 +193,30 @@ def _refine(
     estimate: Floats, exponent: Floats, outputs: Floats, counts: Floats,
 ) -> None:  # fmt: skip
     steps, images, size = outputs.shape
-    moves, records = inputs.shape[0] > 1, counts.shape[0] > 1
+    moves, records = inputs.shape[0] > 1, counts.shape[0] > 0
+    bends = len(slope) == size  # a slope for each neuron
     blocks = (size + BLOCK - 1) // BLOCK
     for job in range(images * blocks):
         n = job // blocks
         start = (job % blocks) * BLOCK
         stop = min(start + BLOCK, size)
         bits = np.empty(stop - start, np.int32)
+        given = np.empty(stop - start, np.float32)
+        unrecorded = np.empty(stop - start, np.float32)
+        bend = slope[start:stop] if bends else slope[: stop - start]
         for t in range(steps):
+            count = unrecorded
+            if records:
+                count = counts[t, n, start:stop]
+            # the outputs may lie over the inputs: a loop over both would not be vectorised
+            given[:] = inputs[t if moves else 0, n, start:stop]
             _powers_of_two(exponent[n, start:stop], bits)
             _correct(
-                inputs[t if moves else 0, n, start:stop], threshold[start:stop],
-                slope[start:stop], floor, ceiling, limit, growth, decay, dead_zone,
+                given, threshold[start:stop],
+                bend, floor, ceiling, limit, growth, decay, dead_zone,
                 lowest, highest, low, high,
                 bits.view(np.float32), estimate[n, start:stop], exponent[n, start:stop],
-                outputs[t, n, start:stop], counts[t if records else 0, n, start:stop],
+                outputs[t, n, start:stop], count,
             )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """The reference backend: every operator on NumPy, slow and obviously right."""
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx
 
@@ -18,7 +20,9 @@ class NumpyBackend(Backend):
         """NumPy is always there."""
         return ""
 
-    def compile(self, model: onnx.ModelProto, *, threads: int | None = None) -> Runner:
+    def compile(
+        self, model: onnx.ModelProto, *, threads: int | None = None, blocked: Collection[str] = ()
+    ) -> Runner:
         """An interpreter for the model; NumPy itself decides about threads."""
-        del threads
+        del threads, blocked
         return Interpreter(model)

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -10,8 +10,10 @@ import numpy as np
 import onnx
 
 from onnx2snn_runtime.backends.base import Array, Backend, Runner
+from onnx2snn_runtime.backends.blocked_models import channel_block, with_blocks
 from onnx2snn_runtime.backends.large_models import split_weights
 from onnx2snn_runtime.errors import BackendError
+from onnx2snn_runtime.format import BATCH
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 
 LOG_ERRORS_ONLY = 3
@@ -32,6 +34,11 @@ class OnnxruntimeBackend(Backend):
         """A batch per thread: both onnxruntime and the laws let other threads run."""
         return self.threads or len(os.sched_getaffinity(0))
 
+    @property
+    def channel_block(self) -> int:
+        """What onnxruntime's convolutions use; the laws as written in NumPy know no blocks."""
+        return channel_block() if self.fused else 1
+
     @classmethod
     def unavailable(cls) -> str:
         """Needs the package onnxruntime."""
@@ -39,7 +46,13 @@ class OnnxruntimeBackend(Backend):
             return "onnxruntime is not installed (pip install 'onnx2snn[cpu]')"
         return ""
 
-    def compile(self, model: onnx.ModelProto, *, threads: int | None = None) -> Runner:
+    def compile(
+        self,
+        model: onnx.ModelProto,
+        *,
+        threads: int | None = None,
+        blocked: Collection[str] = (),
+    ) -> Runner:
         """A session on the model."""
         import onnxruntime
 
@@ -51,7 +64,7 @@ class OnnxruntimeBackend(Backend):
         options.inter_op_num_threads = 1
         # waiting threads would take the cores from the laws and from other sessions
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        graph, beside = split_weights(model)
+        graph, beside = split_weights(with_blocks(model, blocked))
         if beside:
             arrays = [onnxruntime.OrtValue.ortvalue_from_numpy(item) for item in beside.values()]
             options.add_external_initializers(list(beside), arrays)
@@ -61,17 +74,15 @@ class OnnxruntimeBackend(Backend):
             )
         except Exception as error:
             raise BackendError(f"onnxruntime refuses the model: {error}") from error
-        names = [output.name for output in session.get_outputs()]
-        wanted = {value.name for value in session.get_inputs()}
+        run = _run_without_copies if _has_known_shapes(session) else _run
 
-        def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
-            chosen = {name: array for name, array in feeds.items() if name in wanted}
+        def runner(feeds: Mapping[str, Array]) -> dict[str, Array]:
             try:
-                return dict(zip(names, session.run(names, chosen), strict=True))
+                return run(session, feeds)
             except Exception as error:
                 raise BackendError(f"onnxruntime failed: {error}") from error
 
-        return run
+        return runner
 
     def scan(self, operator: StatefulOperator, chunk: Chunk) -> Any:
         """The fused kernel where there is one for this operator, else the law as written."""
@@ -81,6 +92,49 @@ class OnnxruntimeBackend(Backend):
             if fused.handles(operator):
                 return fused.scan(operator, chunk)
         return operator.scan(self.xp, chunk)
+
+
+def _has_known_shapes(session: Any) -> bool:
+    """Whether all inputs and outputs are float32 and all sizes but the batch are known."""
+    values = [*session.get_inputs(), *session.get_outputs()]
+    return all(
+        value.type == "tensor(float)"
+        and len(value.shape) > 0
+        and value.shape[0] == BATCH
+        and all(isinstance(size, int) for size in value.shape[1:])
+        for value in values
+    )
+
+
+def _run(session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    wanted = {value.name for value in session.get_inputs()}
+    names = [output.name for output in session.get_outputs()]
+    chosen = {name: array for name, array in feeds.items() if name in wanted}
+    return dict(zip(names, session.run(names, chosen), strict=True))
+
+
+def _run_without_copies(session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """onnxruntime reads and writes NumPy's own memory."""
+    binding = session.io_binding()
+    images = 0
+    kept = []  # until the run has ended
+    for value in session.get_inputs():
+        array = np.ascontiguousarray(feeds[value.name], dtype=np.float32)
+        kept.append(array)
+        images = len(array)
+        _bind(binding.bind_input, value.name, array)
+    results = {
+        value.name: np.empty((images, *value.shape[1:]), np.float32)
+        for value in session.get_outputs()
+    }
+    for name, array in results.items():
+        _bind(binding.bind_output, name, array)
+    session.run_with_iobinding(binding)
+    return results
+
+
+def _bind(bind: Any, name: str, array: Array) -> None:
+    bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
 
 
 @cache

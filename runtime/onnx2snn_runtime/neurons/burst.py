@@ -27,6 +27,7 @@ class BurstIF(StatefulOperator):
     """Burst integrate-and-fire: n = clip(floor(v0 + F/threshold) - spikes, lower, burst_limit)."""
 
     spiking = True
+    elementwise = True
     # rounding: factor on F/threshold, above 1 only where a cap is a multiple of the threshold
     parameters: ClassVar[Mapping[str, Range]] = {
         "v0": Range(0, 1),

@@ -91,6 +91,12 @@ class LIPool(Graded):
         return False
 
 
+def pools_pictures(operator: StatefulOperator) -> bool:
+    """Whether this is lateral-inhibition pooling over height and width."""
+    sides = len(operator.attributes.get("kernel_shape", ()))
+    return operator.family == "LIPool" and operator.signature.op == "MaxPool" and sides == 2
+
+
 def keep_finite(xp: Any, totals: Array, before: Array) -> None:
     """Replace what is not finite by the value of the step before, in place."""
     for t in range(len(totals)):

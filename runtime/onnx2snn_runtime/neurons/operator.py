@@ -69,10 +69,12 @@ class Chunk:
     Attributes:
         inputs: inputs of f; moving ones [C,N,*], constants as they are in the file.
         threshold: threshold broadcastable to [N,*], in units of the ANN's activation, or None.
-        states: one array per state, [N,*]; replaced in place by the states after the chunk.
+        states: one array per state, [N,*]; after the chunk, new or changed arrays stand here.
         first_step: number t of the first step of the chunk, from 1.
         evaluate: the base function f.
         counts: filled with spike counts [C,N,*] by spiking operators when ``record`` is set.
+        reusable: nobody else reads the input: the outputs may be written into its memory.
+        block: channels that lie side by side in memory (see ``blocks``), 1 where none do.
     """
 
     inputs: list[Array]
@@ -82,6 +84,8 @@ class Chunk:
     evaluate: Evaluate
     record: bool = False
     counts: Array | None = field(default=None)
+    reusable: bool = False
+    block: int = 1
 
 
 class StatefulOperator(ABC):
@@ -93,6 +97,7 @@ class StatefulOperator(ABC):
 
     family: ClassVar[str]
     spiking: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False  # every neuron by itself, wherever it lies in memory
     parameters: ClassVar[Mapping[str, Range]] = {}  # in the order in which the law takes them
 
     def __init__(self, signature: Signature, attributes: dict[str, Any] | None = None) -> None:

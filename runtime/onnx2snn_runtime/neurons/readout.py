@@ -11,6 +11,8 @@ from onnx2snn_runtime.neurons.operator import Array, Chunk, StatefulOperator, fa
 class Readout(StatefulOperator):
     """Running mean of a signal: mean = (x_1 + ... + x_t) / t."""
 
+    elementwise = True
+
     @property
     def function_name(self) -> str:
         """There is one readout."""

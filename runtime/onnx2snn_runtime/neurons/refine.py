@@ -28,6 +28,7 @@ class Refine(StatefulOperator):
     """Refining neuron: sends corrections of its estimate, in units of an adaptive threshold."""
 
     spiking = True
+    elementwise = True
     parameters: ClassVar[Mapping[str, Range]] = {
         "burst_limit": Range(1, MAX_BURST_LIMIT, whole=True),
         "growth": Range(0, 16, whole=True),

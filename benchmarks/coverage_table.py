@@ -3,9 +3,9 @@
 Three steps, each on what the one before left in --folder; a network that fails or takes too long
 does not stop the run, and what is there already is not done again (--again does it again):
 
-    python benchmarks/coverage.py export  --folder coverage
-    python benchmarks/coverage.py measure --folder coverage
-    python benchmarks/coverage.py report  --folder coverage --markdown docs/coverage.md
+    python benchmarks/coverage_table.py export  --folder coverage
+    python benchmarks/coverage_table.py measure --folder coverage
+    python benchmarks/coverage_table.py report  --folder coverage --markdown docs/coverage.md
 
 ``export`` needs PyTorch, timm, torchvision, Keras with TensorFlow, and tf2onnx; the others need
 only onnx2snn with the extra ``cpu``. An environment of its own, from the root of the repository:

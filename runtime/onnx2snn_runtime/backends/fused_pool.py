@@ -1,0 +1,118 @@
+"""Lateral-inhibition pooling of pictures in one pass over memory, compiled by numba.
+
+Sums, window maxima and differences of a picture are made row by row while they are in the cache.
+In channel blocks a pixel is a run of neighbouring channels, and all inner loops are vector
+instructions.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from onnx2snn_runtime.neurons import Chunk, StatefulOperator
+
+Floats = NDArray[np.float32]
+_compiled = njit(cache=True, error_model="numpy", nogil=True)
+
+
+def pool(operator: StatefulOperator, chunk: Chunk) -> Any:
+    """All steps of a chunk [C,N,channels,H,W]; states are changed in place."""
+    inputs, (sums, totals) = chunk.inputs[0], chunk.states
+    steps, images, channels, height, width = inputs.shape
+    planes, block = images * channels // chunk.block, chunk.block
+    source = inputs[:1] if inputs.strides[0] == 0 else inputs
+    rows, columns = totals.shape[2:]
+    outputs = np.empty((steps, *totals.shape), np.float32)
+    sums, totals = (np.ascontiguousarray(state, dtype=np.float32) for state in (sums, totals))
+    given = operator.attributes
+    top, left = (int(size) for size in given.get("pads", (0, 0, 0, 0))[:2])
+    _pool(
+        np.ascontiguousarray(source, dtype=np.float32)
+        .reshape(len(source), planes, height, width * block),
+        sums.reshape(planes, height, width * block),
+        totals.reshape(planes, rows, columns * block),
+        outputs.reshape(steps, planes, rows, columns * block),
+        block, top, left, *_pair(given.get("kernel_shape")), *_pair(given.get("strides")),
+        *_pair(given.get("dilations")),
+    )  # fmt: skip
+    chunk.states[:] = [sums, totals]
+    return outputs
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    first, second = values or (1, 1)
+    return int(first), int(second)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _pool(
+    inputs: Floats, sums: Floats, totals: Floats, outputs: Floats,
+    block: int, top: int, left: int, tall: int, wide: int, down: int, across: int,
+    apart_down: int, apart_across: int,
+) -> None:  # fmt: skip
+    steps, planes, rows, _ = outputs.shape
+    height, length = sums.shape[1:]
+    pixels, columns = length // block, outputs.shape[3] // block
+    best = np.empty(length, np.float32)
+    result = np.empty(outputs.shape[3], np.float32)
+    for plane in range(planes):
+        for t in range(steps):
+            x = inputs[t if inputs.shape[0] > 1 else 0, plane]
+            done = 0
+            for row in range(rows):
+                first = row * down - top
+                last = min(first + (tall - 1) * apart_down, height - 1)
+                while done <= last:
+                    _add(sums[plane, done], x[done])
+                    done += 1
+                line = first + (max(0, -first) + apart_down - 1) // apart_down * apart_down
+                best[:] = sums[plane, line]
+                for other in range(line + apart_down, last + 1, apart_down):
+                    _raise(best, sums[plane, other])
+                result[:] = -np.inf
+                for k in range(wide):
+                    shift = k * apart_across - left
+                    begin = max(0, (across - 1 - shift) // across)
+                    end = min(columns, (pixels - 1 - shift) // across + 1)
+                    if begin < end:
+                        start = (begin * across + shift) * block
+                        _raise_apart(result[begin * block : end * block], best[start:],
+                                     np.uint64(block), np.uint64(across * block))  # fmt: skip
+                _difference(result, totals[plane, row], outputs[t, plane, row])
+            for line in range(done, height):
+                _add(sums[plane, line], x[line])
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _add(sums: Floats, x: Floats) -> None:
+    for i in range(len(sums)):
+        sums[i] += x[i]
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _raise(best: Floats, values: Floats) -> None:
+    for i in range(len(best)):
+        best[i] = values[i] if values[i] > best[i] else best[i]
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _raise_apart(best: Floats, values: Floats, block: Any, apart: Any) -> None:
+    """Runs of ``block`` values that start ``apart`` apart; unsigned numbers index faster."""
+    if block == np.uint64(1):
+        spread = values[:: np.int64(apart)]
+        for i in range(len(best)):
+            best[i] = spread[i] if spread[i] > best[i] else best[i]
+        return
+    for run in range(np.uint64(len(best)) // block):
+        for i in range(block):
+            value, here = values[run * apart + i], run * block + i
+            best[here] = value if value > best[here] else best[here]
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _difference(result: Floats, totals: Floats, outputs: Floats) -> None:
+    for i in range(len(result)):
+        outputs[i] = result[i] - totals[i]
+        totals[i] = result[i]

@@ -1,0 +1,164 @@
+"""Early exit: an image leaves the batch once its decision is stable.
+
+After step t the lead of the first class over the second is compared with a unit of what may still
+change: the spread of the logits, or how much they have changed since the check before. The image
+leaves if lead / unit is at least the threshold of that step. Thresholds are tuned at conversion
+(``onnx2snn.tune_exit``) and stored in the file.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from onnx2snn_runtime.engine import Engine
+from onnx2snn_runtime.errors import ModelError
+
+Array = Any
+SPREAD, CHANGE = "spread", "change"
+SMALLEST_UNIT = 1e-12
+
+
+@dataclass(frozen=True)
+class ExitRule:
+    """When an image may leave.
+
+    Attributes:
+        unit: ``spread``: standard deviation of an image's logits; ``change``: largest change of a
+            logit, less the mean change, since the check before (from zero at the first check).
+        steps: steps after which it is checked, rising; at the last one every image leaves.
+        thresholds: lead / unit from which an image leaves, one for each of ``steps``.
+        stated_loss: points of agreement with the ANN that the rule may lose.
+        measured: what it did on calibration images that it was not chosen on.
+    """
+
+    unit: str
+    steps: tuple[int, ...]
+    thresholds: tuple[float, ...]
+    stated_loss: float
+    measured: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule as JSON data."""
+        return {**asdict(self), "steps": list(self.steps), "thresholds": list(self.thresholds)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ExitRule":
+        """The rule that a file holds.
+
+        Raises:
+            ModelError: it is damaged.
+        """
+        try:
+            rule = cls(
+                str(data["unit"]),
+                tuple(int(step) for step in data["steps"]),
+                tuple(float(number) for number in data["thresholds"]),
+                float(data["stated_loss"]),
+                {str(key): float(value) for key, value in data["measured"].items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"the exit rule in the file is damaged: {error!r}") from error
+        rising = all(a < b for a, b in zip((0, *rule.steps), rule.steps, strict=False))
+        if not rule.steps or not rising or len(rule.steps) != len(rule.thresholds):
+            raise ModelError("the exit rule in the file is damaged: its steps do not rise")
+        if rule.unit not in (SPREAD, CHANGE):
+            raise ModelError(f"the exit rule in the file has an unknown unit: {rule.unit!r}")
+        return rule
+
+    def stable(self, step: int, logits: Array, before: Array | None) -> Array:
+        """Which images [N] may leave after ``step``, from logits [N,K] now and one check ago."""
+        threshold = self.thresholds[self.steps.index(step)]
+        return lead(logits) >= threshold * unit_of(self.unit, logits, before)
+
+
+def lead(logits: Array) -> Array:
+    """Largest less second largest logit, [N]."""
+    best = np.partition(np.asarray(logits, np.float64), -2, axis=1)
+    return best[:, -1] - best[:, -2]
+
+
+def unit_of(kind: str, logits: Array, before: Array | None) -> Array:
+    """What a lead is measured in, [N]."""
+    now = np.asarray(logits, np.float64)
+    if kind == SPREAD:
+        return np.maximum(now.std(axis=1), SMALLEST_UNIT)
+    change = now if before is None else now - before
+    moved = np.abs(change - change.mean(axis=1, keepdims=True)).max(axis=1)
+    return np.maximum(moved, SMALLEST_UNIT)
+
+
+def check_steps(last: int) -> list[int]:
+    """Steps after which it is checked, up to ``last``: each at first, then fewer and fewer.
+
+    >>> check_steps(30)
+    [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 30]
+    """
+    steps, step, apart = [], 1, 1
+    while step < last:
+        steps.append(step)
+        if step >= 8 * apart:
+            apart *= 2
+        step += apart
+    return [*steps, last]
+
+
+def run_batch(
+    engine: Engine, feeds: Mapping[str, Array], rule: ExitRule, last: int
+) -> tuple[dict[str, Array], Array]:
+    """Run images until each is stable.
+
+    Args:
+        engine: runs the network.
+        feeds: images by input name, [N,*].
+        rule: when they leave.
+        last: the step after which all leave.
+
+    Returns:
+        The answers, output name to [N,*], and the steps that each image took, [N].
+    """
+    images = len(next(iter(feeds.values())))
+    inside = np.arange(images)
+    states, static = engine.zero_states(images), engine.run_head(feeds)
+    outputs: dict[str, Array] = {}
+    used = np.zeros(images, np.int64)
+    before: Array | None = None
+    first = 1
+    for step in [*(step for step in rule.steps if step < last), last]:
+        answer = _advance(engine, static, states, first, step)
+        logits = answer[engine.plan.outputs[0]]
+        leaving = np.ones(len(inside), bool)
+        if step < last:
+            leaving = rule.stable(step, logits, before)
+        for name, array in answer.items():
+            whole = outputs.setdefault(name, np.empty((images, *array.shape[1:]), array.dtype))
+            whole[inside[leaving]] = array[leaving]
+        used[inside[leaving]] = step
+        staying = ~leaving
+        if not staying.any():
+            break
+        inside, before, first = inside[staying], logits[staying], step + 1
+        if leaving.any():
+            states = {name: array[staying] for name, array in states.items()}
+            static = {name: array[:, staying] for name, array in static.items()}
+    return outputs, used
+
+
+def _advance(
+    engine: Engine, static: dict[str, Array], states: dict[str, Array], first: int, last: int
+) -> dict[str, Array]:
+    """The answer after step ``last``, from the states after step ``first`` - 1."""
+    images = next(iter(static.values())).shape[1]
+    while True:
+        length = min(engine.chunk_steps(images), last - first + 1)
+        values = engine.run_units(static, states, first, length, None)
+        first += length
+        if first > last:
+            return engine.answer(values, length - 1)
+
+
+def distribution(used: Sequence[int]) -> dict[str, int]:
+    """Step to the number of images that left there; keys are text, as in JSON."""
+    steps, counts = np.unique(np.asarray(used), return_counts=True)
+    return {str(int(s)): int(c) for s, c in zip(steps, counts, strict=True)}

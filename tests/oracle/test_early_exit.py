@@ -1,0 +1,133 @@
+"""Early exit: an image leaves with the answer it had at that step, and no sooner than it may."""
+
+import itertools
+import json
+
+import networks
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import onnx2snn
+from onnx2snn.exit_score import EarlyExitScore
+from onnx2snn.tune_exit import largest_fall, replay, survival, tune
+from onnx2snn_runtime.early_exit import CHANGE, SPREAD, ExitRule, check_steps
+from onnx2snn_runtime.errors import ModelError, UsageError
+from onnx2snn_runtime.format import read_metadata, write_metadata
+from onnx2snn_runtime.network import Network
+
+IMAGES = networks.images(24, seed=4)
+
+
+@pytest.fixture(scope="module")
+def converted():
+    return onnx2snn.convert(networks.small_cnn(), calibration=networks.images(64)).proto
+
+
+def with_rule(model, **changes):
+    """A network with a changed exit rule."""
+    document = read_metadata(model)
+    document["early_exit"] = {**document["early_exit"], **changes}
+    copy = type(model)()
+    copy.CopyFrom(model)
+    write_metadata(copy, document)
+    return Network(copy, threads=2)
+
+
+@pytest.mark.parametrize("unit", [SPREAD, CHANGE])
+@pytest.mark.parametrize("threshold", [0.0, 0.7, 1e9])
+def test_an_image_leaves_with_the_answer_of_its_step(converted, unit, threshold):
+    steps = [1, 2, 3, 5, 8]
+    thresholds = [threshold] * len(steps)
+    network = with_rule(converted, unit=unit, steps=steps, thresholds=thresholds)
+    plain, early = network.run(IMAGES, steps), network.run(IMAGES, early_exit=True)
+    for image, step in enumerate(early.exit_steps):
+        assert np.array_equal(
+            early.logits[image], plain.by_step[step][network.plan.outputs[0]][image]
+        )
+    if threshold == 0.0:
+        assert set(early.exit_steps) == {1}
+    if threshold == 1e9:
+        assert set(early.exit_steps) == {8}
+    # by hand: leads against the unit, step by step
+    before = np.zeros_like(plain.logits, np.float64)
+    inside = np.ones(len(IMAGES), bool)
+    for step in steps:
+        logits = next(iter(plain.by_step[step].values())).astype(np.float64)
+        two = np.sort(logits, axis=1)[:, -2:]
+        moved = logits - before
+        size = {
+            SPREAD: logits.std(axis=1),
+            CHANGE: np.abs(moved - moved.mean(axis=1, keepdims=True)).max(axis=1),
+        }[unit]
+        leaving = inside & ((two[:, 1] - two[:, 0] >= threshold * size) | (step == steps[-1]))
+        assert set(early.exit_steps[leaving]) <= {step}
+        inside &= ~leaving
+        before = logits
+
+
+def test_fewer_timesteps_than_the_rule(converted):
+    network = with_rule(
+        converted, thresholds=[1e9] * len(read_metadata(converted)["early_exit"]["steps"])
+    )
+    result = network.run(IMAGES, 3, early_exit=True)
+    assert set(result.exit_steps) == {3}
+    assert np.array_equal(result.logits, network.run(IMAGES, 3).logits)
+
+
+def test_the_rule_survives_the_file(converted):
+    stored = read_metadata(converted)["early_exit"]
+    assert ExitRule.from_json(json.loads(json.dumps(stored))).to_json() == stored
+    assert stored["stated_loss"] == 0.1
+
+
+@pytest.mark.parametrize(
+    "damage", [{"steps": []}, {"steps": [2, 1]}, {"unit": "luck"}, {"thresholds": "x"}]
+)
+def test_a_damaged_rule_is_refused(converted, damage):
+    with pytest.raises(ModelError, match="exit rule"):
+        with_rule(converted, **damage).run(IMAGES, early_exit=True)
+
+
+def test_without_images_there_is_no_rule():
+    with pytest.warns(UserWarning, match="calibration"):
+        model = onnx2snn.convert(networks.small_cnn()).proto
+    network = Network(model)
+    assert network.exit_rule is None
+    with pytest.raises(UsageError, match="calibration"):
+        network.run(IMAGES, early_exit=True)
+    with pytest.raises(UsageError, match="calibration"):
+        EarlyExitScore(network)
+
+
+@given(st.integers(1, 300))
+def test_checks_rise_to_the_last_step(last):
+    steps = check_steps(last)
+    assert steps[-1] == last
+    assert all(a < b for a, b in itertools.pairwise(steps))
+
+
+@given(st.integers(0, 99), st.floats(0.05, 3.0), st.sampled_from([0.1, 1.0]))
+def test_tuned_rules_keep_the_stated_loss_on_images_not_chosen_on(seed, noise, stated):
+    """Logits with noise that falls as 1/t; half the images never meet the choice of the rule."""
+    generator = np.random.default_rng(seed)
+    ann = generator.normal(0, 1, (128, 10))
+    by_step = {t: ann + generator.normal(0, noise / t, ann.shape) for t in check_steps(16)}
+    rule = tune(by_step, ann, stated)
+    if rule is not None:
+        held_out = replay(rule, by_step, ann, np.arange(128) % 2 == 1)
+        assert held_out == rule.measured
+        assert held_out["loss"] <= stated
+        assert 1 <= held_out["mean_t"] <= 16
+
+
+def test_falls_by_hand():
+    logits = np.array([[3.0, 1.0, 0.0]])
+    final = np.array([[2.0, 2.5, 0.0]])
+    assert largest_fall(logits, final).tolist() == [2.5]  # class 1 gains 1.5, class 0 loses 1
+    assert survival(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 2.0, 5.0])).tolist() == [
+        1,
+        0.75,
+        0,
+    ]
