@@ -1,0 +1,138 @@
+"""The tuner keeps its promise by the measurements of others, and the balance by its definition."""
+
+import json
+import subprocess
+import sys
+
+import networks
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+import onnx2snn
+from onnx2snn.balance import rounded, step_name
+from onnx2snn.decision import expected_loss
+from onnx2snn.recipes import MAX_BURST
+from onnx2snn_runtime.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def images():
+    return networks.images(48, seed=5)
+
+
+@pytest.fixture(scope="module")
+def tuned(images):
+    return onnx2snn.convert(networks.small_cnn(3), calibration=images, target_drop=1.0)
+
+
+def test_the_choice_keeps_the_target_and_nothing_cheaper_does(tuned, images):
+    tuning = tuned.tuning
+    assert tuning.reached
+    good = [trial for trial in tuning.trials if trial.expected_loss <= 1.0]
+    assert tuning.chosen.cost == min(trial.cost for trial in good)
+    source = networks.small_cnn(3)
+    ann = ReferenceEvaluator(source).run(None, {"input": images})[0]
+    steps = tuning.chosen.timesteps
+    found = tuned.network("numpy").run(images, timesteps=steps).logits
+    assert expected_loss(found, ann) == pytest.approx(tuning.chosen.expected_loss, abs=0.5)
+
+
+def test_the_file_recommends_the_chosen_steps(tuned):
+    network = tuned.network()
+    assert network.recommended_timesteps == tuned.tuning.chosen.timesteps <= 8
+    assert network.metadata["recipe"]["burst_limit"] <= MAX_BURST
+    assert network.metadata["tuning"]["reached"]
+
+
+def test_energy_and_spikes_are_those_of_an_evaluation(tuned, images):
+    chosen = tuned.tuning.chosen
+    result = onnx2snn.evaluate(tuned.network(), images, timesteps=[chosen.timesteps])
+    (step,) = result["steps"]
+    assert step["energy_uj"] == pytest.approx(chosen.energy_uj)
+    assert step["spikes_per_image"] == pytest.approx(chosen.spikes)
+
+
+def test_no_trial_of_the_front_beats_another(tuned):
+    front = tuned.tuning.pareto
+    assert front
+    for a in front:
+        for b in tuned.tuning.trials:
+            better = (
+                b.energy_uj < a.energy_uj
+                and b.expected_loss < a.expected_loss
+                and b.timesteps < a.timesteps
+            )
+            assert not better
+
+
+def test_same_images_same_file(tuned, images):
+    again = onnx2snn.convert(networks.small_cnn(3), calibration=images, target_drop=1.0)
+    assert again.proto.SerializeToString(deterministic=True) == tuned.proto.SerializeToString(
+        deterministic=True
+    )
+
+
+@pytest.mark.parametrize("burst", [1, 2, 5])
+def test_small_bursts_are_kept(images, burst):
+    model = onnx2snn.convert(
+        networks.small_cnn(3), calibration=images, target_drop=5.0, burst=burst
+    )
+    assert all(layer.burst_limit == burst for layer in model.layers if layer.role == "neuron")
+    assert all(trial.recipe.burst_limit == burst for trial in model.tuning.trials)
+
+
+def test_an_impossible_target_takes_the_most_accurate_and_says_so(images):
+    with pytest.warns(UserWarning, match="no setting is expected to lose at most"):
+        model = onnx2snn.convert(
+            networks.small_cnn(3), calibration=images, target_drop=1e-9, max_timesteps=1
+        )
+    losses = [trial.expected_loss for trial in model.tuning.trials]
+    assert model.tuning.chosen.expected_loss == min(losses)
+
+
+@pytest.mark.parametrize(
+    "options", [{"target_drop": 0.0}, {"target_drop": 101.0}, {"max_timesteps": 0}]
+)
+def test_numbers_out_of_range_are_refused(images, options):
+    with pytest.raises(UsageError):
+        onnx2snn.convert(networks.small_cnn(3), calibration=images, **options)
+
+
+def test_a_recipe_restricts_the_search(images):
+    model = onnx2snn.convert(
+        networks.small_cnn(3), calibration=images, target_drop=2.0, recipe="fast"
+    )
+    assert {trial.recipe.name for trial in model.tuning.trials} == {"fast"}
+
+
+def test_rounding_inputs_round_one_layer(images):
+    """The ANN whose layers are rounded by request, against rounding by hand."""
+    b = networks.Builder(1)
+    x = b.add("Relu", [b.conv("input", 3, 4)])
+    y = b.add("Relu", [b.conv(x, 4, 4)])
+    model = b.model(b.conv(y, 4, 2, kernel=1), [2, 8, 8])
+    changed = ReferenceEvaluator(rounded(model, [x, y]))
+    feeds = {step_name(x): np.float32(0.25), step_name(y): np.float32(0)}
+    found = changed.run(None, {"input": images[:2], **feeds})[0]
+    front = onnx.utils.Extractor(model).extract_model(["input"], [x])
+    back = onnx.utils.Extractor(model).extract_model([x], [model.graph.output[0].name])
+    exact = ReferenceEvaluator(front).run(None, {"input": images[:2]})[0]
+    by_hand = np.round(exact / np.float32(0.25)) * np.float32(0.25)
+    expected = ReferenceEvaluator(back).run(None, {x: by_hand})[0]
+    assert np.allclose(found, expected, atol=1e-6)
+
+
+def test_command_line(tmp_path, images):
+    onnx.save(networks.small_cnn(3), tmp_path / "net.onnx")
+    np.save(tmp_path / "images.npy", images)
+    done = subprocess.run(
+        [sys.executable, "-m", "onnx2snn", str(tmp_path / "net.onnx"), "--calibration",
+         str(tmp_path / "images.npy"), "--target-drop", "2", "--max-timesteps", "4", "--json"],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["tuning"]["chosen"]["timesteps"] <= 4
+    assert document["tuning"]["chosen"]["expected_loss"] <= 2
