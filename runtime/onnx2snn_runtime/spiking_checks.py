@@ -19,7 +19,6 @@ from onnx2snn_runtime.errors import Finding, ModelError
 from onnx2snn_runtime.format import DOMAIN, NEXT, read_metadata
 from onnx2snn_runtime.model_checks import stored_findings
 from onnx2snn_runtime.neurons import ACTIVATIONS, StatefulOperator, parse_node
-from onnx2snn_runtime.ops import OPERATORS
 from onnx2snn_runtime.spiking_shapes import shape_findings
 from onnx2snn_runtime.wiring import is_sorted, node_reads
 
@@ -154,7 +153,10 @@ def _node_findings(stated: Stated) -> Iterator[Finding]:
             yield _at(node, why)
         if operator.family in ("BurstIF", "Refine") and operator.signature.op not in ACTIVATIONS:
             yield _at(node, f"{shown(operator.signature.op)!r} is no activation that spikes")
-        elif operator.signature.op not in OPERATORS and operator.signature.op not in ACTIVATIONS:
+        elif operator.signature.op in _UNBOUNDED or not (
+            operator.signature.op in ACTIVATIONS
+            or onnx.defs.has(operator.signature.op, stated.opset)
+        ):
             yield _at(node, f"unknown operator {shown(operator.signature.op)!r}")
         states = len(operator.state_names)
         held = list(node.input[len(node.input) - states :])
