@@ -109,7 +109,7 @@ def measure(case: Case, shared: Path, recipe: str, samples: int) -> dict[str, ob
             against=path(case.model),
             limit=case.limit,
         )
-    return {"case": case.name, "recipe": recipe, "conversion_s": round(converted, 2), **result}
+    return {**result, "case": case.name, "name": recipe, "conversion_s": round(converted, 2)}
 
 
 def markdown(case: Case, results: list[dict]) -> str:
@@ -131,7 +131,7 @@ def markdown(case: Case, results: list[dict]) -> str:
             "energy / ANN": [f"{s['energy_uj'] / ann['energy_uj']:.2f}" for s in steps],
         }
         for index, (name, cells) in enumerate(rows.items()):
-            recipe = f"`{result['recipe']}`" if index == 0 else ""
+            recipe = f"`{result['name']}`" if index == 0 else ""
             lines.append(f"| {recipe} | {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -146,10 +146,14 @@ def rounded(ann: onnx.ModelProto, layers: list[str]) -> onnx.ModelProto:
             step, exact = step_name(name), f"{name}.exact"
             copy.output[index] = exact
             nodes += [
-                helper.make_node("Div", [exact, step], [f"{name}.ratio"]),
-                helper.make_node("Round", [f"{name}.ratio"], [f"{name}.whole"]),
-                helper.make_node("Mul", [f"{name}.whole", step], [f"{name}.rounded"]),
                 helper.make_node("Cast", [step], [f"{name}.rounds"], to=onnx.TensorProto.BOOL),
+                helper.make_node("Constant", [], [f"{name}.one"], value_float=1.0),
+                helper.make_node(
+                    "Where", [f"{name}.rounds", step, f"{name}.one"], [f"{name}.unit"]
+                ),
+                helper.make_node("Div", [exact, f"{name}.unit"], [f"{name}.ratio"]),
+                helper.make_node("Round", [f"{name}.ratio"], [f"{name}.whole"]),
+                helper.make_node("Mul", [f"{name}.whole", f"{name}.unit"], [f"{name}.rounded"]),
                 helper.make_node("Where", [f"{name}.rounds", f"{name}.rounded", exact], [name]),
             ]
             graph.input.append(helper.make_tensor_value_info(step, onnx.TensorProto.FLOAT, []))

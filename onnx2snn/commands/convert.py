@@ -9,6 +9,7 @@ from typing import Any
 
 from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn.spiking_model import SpikingModel
+from onnx2snn.tune import Tuning
 from onnx2snn_runtime.cli import printable
 from onnx2snn_runtime.disk import stat_path
 from onnx2snn_runtime.errors import ModelError, UnsupportedError, UsageError
@@ -144,9 +145,27 @@ def show(result: SpikingModel, options: argparse.Namespace) -> None:
     header = ["layer", "operator", "becomes", "neurons", "threshold", "saturated", "dead", "error"]
     print_table(f"{Path(options.model).name}: recipe {result.recipe.name}", header, rows)
     print_out(result.summary())
+    if result.tuning:
+        show_tuning(result.tuning)
     if options.verbose:
         for note in result.notes:
             say(f"note: {note}")
+
+
+def show_tuning(tuning: Tuning) -> None:
+    """The settings that no other beats, and the one that was taken."""
+    rows = []
+    for trial in tuning.pareto:
+        recipe = trial.recipe
+        unit = recipe.threshold_scale if recipe.precision is None else recipe.precision
+        agreement = "" if trial.agreement is None else f"{trial.agreement:.2f}"
+        taken = "taken" if trial == tuning.chosen else ""
+        rows.append([
+            recipe.name, trial.timesteps, f"{unit:.4f}", f"{trial.spikes / 1e3:.1f}",
+            f"{trial.energy_uj:.2f}", agreement, f"{trial.expected_loss:.3f}", taken,
+        ])  # fmt: skip
+    header = ["recipe", "T", "unit", "k spikes", "µJ", "agreement %", "expected loss", ""]
+    print_table("settings tried, on calibration images; loss in points on new ones", header, rows)
 
 
 def document(result: SpikingModel, output: Path | None, warned: list[str]) -> dict[str, Any]:
@@ -164,6 +183,7 @@ def document(result: SpikingModel, output: Path | None, warned: list[str]) -> di
             "timesteps": result.check.timesteps,
             "images": result.check.images,
         },
+        "tuning": result.tuning.as_dict() if result.tuning else None,
         "notes": [str(note) for note in result.notes],
         "warnings": warned,
     }

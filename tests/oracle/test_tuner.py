@@ -112,7 +112,7 @@ def test_rounding_inputs_round_one_layer(images):
     b = networks.Builder(1)
     x = b.add("Relu", [b.conv("input", 3, 4)])
     y = b.add("Relu", [b.conv(x, 4, 4)])
-    model = b.model(b.conv(y, 4, 2, kernel=1), [2, 8, 8])
+    model = onnx.shape_inference.infer_shapes(b.model(b.conv(y, 4, 2, kernel=1), [2, 8, 8]))
     changed = ReferenceEvaluator(rounded(model, [x, y]))
     feeds = {step_name(x): np.float32(0.25), step_name(y): np.float32(0)}
     found = changed.run(None, {"input": images[:2], **feeds})[0]
