@@ -74,7 +74,7 @@ def spiking(data: bytes) -> None:
         for name, shape in network.input_shapes.items()
         if np.prod([size for size in shape if isinstance(size, int)], dtype=float) < 10**5
     }
-    widest = network.plan.footprint.widest_bytes
+    widest = network.plan.footprint.row_bytes
     if widest < 10**6:  # large networks take their time, which is no fault
         network.run(feeds, timesteps=2)
 

@@ -16,6 +16,7 @@ from onnx2snn.passes.check_operators import unsupported
 from onnx2snn_runtime.errors import Finding, UnsupportedError
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.ops import OPERATORS, Law
+from onnx2snn_runtime.ops.behaviour import is_affine
 
 
 class Role(Enum):
@@ -161,16 +162,7 @@ class _Classifier:
                         "whole numbers and decisions belong in the head or tail")  # fmt: skip
         if entry is None:
             return Role.GRADED
-        affine = {
-            Law.AFFINE: True,
-            Law.AFFINE_ONE: len(moving) == 1,
-            Law.AFFINE_FIRST: moving == (0,),
-            Law.AFFINE_FLOATS: all(self.is_float(node.input[k]) for k in moving),
-        }.get(entry.law, False)
-        affine = affine and not any(
-            a.name == "reduction" and a.s not in (b"none", b"add") for a in node.attribute
-        )
-        if affine:
+        if is_affine(node, moving, self.is_float):
             return Role.LINEAR
         homogeneous = entry.law is Law.MAXIMUM and self.all_move(node, moving)
         return Role.POOL if homogeneous else Role.GRADED

@@ -126,6 +126,7 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report-image", type=int, default=0, metavar="INDEX",
                         help="the image that the page follows over time (0)")  # fmt: skip
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
+    add_limit_arguments(parser)
     add_backend_arguments(parser)
     add_exit_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")

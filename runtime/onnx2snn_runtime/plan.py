@@ -16,11 +16,12 @@ from onnx import numpy_helper
 
 from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT
 from onnx2snn_runtime.neurons import StatefulOperator, parse_node
-from onnx2snn_runtime.ops import OPERATORS, Law
+from onnx2snn_runtime.ops.behaviour import is_affine
 from onnx2snn_runtime.spiking_checks import check_spiking
 
 Shape = tuple[int | str, ...]
 FLOAT_BYTES = 4
+FLOAT = onnx.TensorProto.FLOAT
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,10 @@ class _Planner:
         }
         self.opset = next((item.version for item in model.opset_import if not item.domain), 18)
         self.level_of: dict[str, int] = {}
+        self.types = {
+            value.name: value.type.tensor_type.elem_type
+            for value in [*self.graph.value_info, *self.graph.input, *self.graph.output]
+        }
         self.shapes = self.infer_shapes()
 
     def infer_shapes(self) -> dict[str, Shape]:
@@ -243,15 +248,14 @@ class _Planner:
         found = []
         for node in (self.graph.node[i] for i in members):
             moving = [i for i, name in enumerate(node.input) if self.level_of.get(name, 0) > 0]
-            entry = OPERATORS.get(node.op_type)
-            affine = entry is not None and {
-                Law.AFFINE: True,
-                Law.AFFINE_ONE: len(moving) == 1,
-                Law.AFFINE_FIRST: moving == [0],
-            }.get(entry.law, False)
-            if moving and not affine:
+            batched = self.shapes.get(node.output[0], ())[:1] == (BATCH,)
+            if moving and batched and not is_affine(node, moving, self.is_float):
                 found.append(node.output[0])
         return tuple(found)
+
+    def is_float(self, name: str) -> bool:
+        """Whether a tensor is float32, or nothing is known about it."""
+        return self.types.get(name, FLOAT) in (FLOAT, 0)
 
     def segment(self, level: int, members: Sequence[int], graded: tuple[str, ...] = ()) -> Segment:
         """The stateless nodes with these indices as a model of their own."""
@@ -268,15 +272,11 @@ class _Planner:
         } | set(self.outputs)
         outputs = sorted((made & outside) | set(graded))
         weights = [item for name, item in self.initializers.items() if name in read]
-        types = {
-            value.name: value.type.tensor_type.elem_type
-            for value in [*self.graph.value_info, *self.graph.input, *self.graph.output]
-        }
         graph = onnx.helper.make_graph(
             nodes,
             f"segment_{level}",
-            [self.value(name, types) for name in inputs],
-            [self.value(name, types) for name in outputs],
+            [self.value(name) for name in inputs],
+            [self.value(name) for name in outputs],
             weights,
         )
         opsets = [item for item in self.model.opset_import if item.domain != DOMAIN]
@@ -285,10 +285,10 @@ class _Planner:
         )
         return Segment(level, tuple(inputs), tuple(outputs), model, graded)
 
-    def value(self, name: str, types: dict[str, int]) -> onnx.ValueInfoProto:
+    def value(self, name: str) -> onnx.ValueInfoProto:
         """Type and shape of a tensor at the border of a segment."""
         shape = self.shapes.get(name)
-        element = types.get(name, onnx.TensorProto.FLOAT) or onnx.TensorProto.FLOAT
+        element = self.types.get(name, FLOAT) or FLOAT
         return onnx.helper.make_tensor_value_info(name, element, shape)
 
     def stateful(self, node: onnx.NodeProto, level: int) -> Stateful:
