@@ -1,0 +1,118 @@
+"""The setting that ``--target-drop 0.1`` chooses on calibration images, measured on all test images.
+
+Prints one Markdown table and writes all figures to a JSON file. One conversion per network; nothing
+is chosen on test images. The networks and images are not part of the project: give their folder.
+
+    python benchmarks/tuned.py --shared ../shared --only resnet20
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accuracy import CIFAR_OWN
+
+import onnx2snn
+from onnx2snn.embedded import EMBEDDED_CALIBRATION, EMBEDDED_MODEL, embedded_file
+
+TARGET = 0.1
+FASHION = ("data/fashion_calib.npz", "data/fashion_test.npz", "unit")
+CIFAR = ("data/cifar10_calib.npz", "data/cifar10_test.npz")
+ORIGINALS = ("data/cifar10_original_calib.npz", "data/cifar10_original_test.npz")
+PHOTOS = ("data/imagenet_sample_calib.npz", "data/imagenet_sample_test.npz", "imagenet")
+HEADER = (
+    "| network | images | T | ANN % | SNN % | lost − gained | agreement % | energy / ANN "
+    "| integer energy / quantised ANN | expected loss | tuned in s |"
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network on one set of images."""
+
+    name: str
+    model: str
+    calibration: str
+    test: str
+    preprocess: str
+
+
+CASES = [
+    Case("embedded CNN", EMBEDDED_MODEL, EMBEDDED_CALIBRATION, *FASHION[1:]),
+    Case("keras_fashion_cnn", "models/keras_fashion_cnn.onnx", *FASHION),
+    *(
+        Case(f"{name}, {kind}", f"models/cifar10_{name}_legacy.onnx", *data, preprocess)
+        for name, preprocess in (
+            ("resnet20", "imagenet"), ("vgg_bn", CIFAR_OWN), ("resnet32", "imagenet"),
+            ("resnet56", "imagenet"),
+        )
+        for kind, data in (("JPEGs", CIFAR), ("originals", ORIGINALS))
+    ),
+    Case("squeezenet", "models/imagenet_squeezenet1_1_legacy.onnx", *PHOTOS),
+]  # fmt: skip
+
+
+def measure(case: Case, shared: Path, samples: int) -> dict[str, Any]:
+    """Tune on calibration images, evaluate on test images at the recommended step."""
+
+    def path(name: str) -> Path:
+        known = (EMBEDDED_MODEL, EMBEDDED_CALIBRATION)
+        return embedded_file(name) if name in known else shared / name
+
+    started = time.perf_counter()
+    spiking = onnx2snn.convert(
+        path(case.model),
+        calibration=path(case.calibration),
+        calibration_samples=samples,
+        target_drop=TARGET,
+        preprocess=case.preprocess,
+    )
+    seconds = time.perf_counter() - started
+    assert spiking.tuning is not None
+    chosen = spiking.tuning.chosen
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.snn.onnx"
+        spiking.save(file)
+        result = onnx2snn.evaluate(
+            file, path(case.test), timesteps=[chosen.timesteps], against=path(case.model)
+        )
+    return {**result, "case": case.name, "seconds": seconds, "tuning": spiking.tuning.as_dict()}
+
+
+def row(result: dict[str, Any]) -> str:
+    """One line of the table."""
+    (step,), ann = result["steps"], result["ann"]
+    net = 100.0 * (step["lost"] - step["gained"]) / result["samples"]
+    integer = step["energy_int_uj"] / result["quantised_ann"]["energy_int_uj"]
+    return (
+        f"| {result['case']} | {result['samples']:,} | {step['t']} | {ann['accuracy']:.2f} "
+        f"| {step['accuracy']:.2f} | {net:.2f} | {step['agreement']:.2f} "
+        f"| {step['energy_uj'] / ann['energy_uj']:.2f} | {integer:.2f} "
+        f"| {result['tuning']['chosen']['expected_loss']:.2f} | {result['seconds']:.0f} |"
+    )
+
+
+def main() -> None:
+    """Measure the chosen cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--only", default="", help="part of a case's name")
+    parser.add_argument("--calibration-samples", type=int, default=512)
+    parser.add_argument("-o", "--output", type=Path, default=Path("tuned.json"))
+    options = parser.parse_args()
+    print(HEADER)
+    print("| --- | --- |" + " --- |" * (HEADER.count("|") - 3))
+    everything = []
+    for case in CASES:
+        if options.only in case.name:
+            everything.append(measure(case, options.shared, options.calibration_samples))
+            options.output.write_text(json.dumps(everything, indent=1))
+            print(row(everything[-1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
