@@ -136,6 +136,15 @@ def markdown(case: Case, results: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def render(files: list[Path]) -> None:
+    """Print the tables of what earlier runs have written, a network a table."""
+    saved = [result for file in files for result in json.loads(file.read_text())]
+    for case in CASES:
+        found = {result["name"]: result for result in saved if result["case"] == case.name}
+        if found:
+            print(markdown(case, [found[name] for name in RECIPES if name in found]))
+
+
 def main() -> None:
     """Measure the chosen cases."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -144,7 +153,12 @@ def main() -> None:
     parser.add_argument("--recipes", default=",".join(RECIPES))
     parser.add_argument("--calibration-samples", type=int, default=200)
     parser.add_argument("-o", "--output", type=Path, default=Path("accuracy.json"))
+    parser.add_argument("--render", nargs="+", type=Path, metavar="JSON",
+                        help="only print the tables of earlier runs")  # fmt: skip
     options = parser.parse_args()
+    if options.render:
+        render(options.render)
+        return
     everything = []
     for case in CASES:
         if options.only not in case.name:

@@ -1,4 +1,4 @@
-"""The setting that ``--target-drop 0.1`` chooses on calibration images, measured on all test images.
+"""The setting that ``--target-drop 0.1`` chooses on calibration images, measured on test images.
 
 Prints one Markdown table and writes all figures to a JSON file. One conversion per network; nothing
 is chosen on test images. The networks and images are not part of the project: give their folder.

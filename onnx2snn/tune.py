@@ -23,7 +23,8 @@ BUDGET = 3e11  # multiplications that one trial may cost; fewer images where ste
 FEWEST_IMAGES = 48
 TIMESTEPS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
 STEPS_WANTED = 4
-STEP_COST = 0.15  # of the energy: what each step beyond the wanted ones must save to be worth it
+STEP_COST = 0.25  # of the energy: what each step beyond the wanted ones must save to be worth it
+DIGITS = 2  # of an expected loss in points: more cannot be told from a few hundred images
 DEAD_ZONE = 0.6
 PRECISIONS = tuple(2.0 ** (-step / 4) for step in range(8, 45))
 STRIDE = 2
@@ -51,6 +52,10 @@ class Trial:
     spikes: float
     agreement: float | None
     expected_loss: float
+
+    def keeps(self, target: float) -> bool:
+        """Whether at most ``target`` points are expected to be lost."""
+        return round(self.expected_loss, DIGITS) <= target
 
     @property
     def cost(self) -> float:
@@ -116,7 +121,7 @@ def tune(
             search.refine(recipe)
         else:
             search.rate(recipe)
-    good = [trial for trial in trials if trial.expected_loss <= target]
+    good = [trial for trial in trials if trial.keeps(target)]
     chosen = min(good, key=lambda trial: trial.cost) if good else min(
         trials, key=lambda trial: (trial.expected_loss, trial.cost)
     )  # fmt: skip
@@ -181,7 +186,7 @@ class _Search:
             recommended_timesteps=timesteps,
         )
         (trial,) = self.run(setting, [timesteps])
-        return trial.expected_loss <= self.target
+        return trial.keeps(self.target)
 
     def rate(self, recipe: Recipe) -> None:
         """Scales from coarse to fine, with every number of steps."""
