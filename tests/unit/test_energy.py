@@ -4,6 +4,7 @@ import networks
 import numpy as np
 import pytest
 from onnx import numpy_helper
+from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
@@ -77,3 +78,37 @@ def test_macs_leave_out_padding_and_pruned_weights():
         )
     }
     assert sum(counts) == forward_counts(model, ones) + 15
+
+
+def test_changed_values_of_a_pool_between_refining_neurons_cost_multiplications():
+    """A pool that neurons cannot follow hands on values: counted by stepping the file itself."""
+    b = networks.Builder(4)
+    x = b.add("Relu", [b.conv("input", 3, 4)])
+    pooled = b.add("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
+    both = b.add("Add", [b.conv(pooled, 4, 2, kernel=1), b.conv(x, 4, 2, kernel=1, strides=[2, 2])])
+    y = b.add("Relu", [both])
+    images = networks.images(3)
+    source = b.model(b.conv(y, 2, 2, kernel=1), [2, 4, 4])
+    model = onnx2snn.convert(source, calibration=images, recipe="refine")
+    (step,) = onnx2snn.evaluate(model.network(), images, timesteps=[3])["steps"]
+
+    (pool,) = (node for node in model.proto.graph.node if node.op_type == "MaxPool")
+    watched = inline_local_functions(model.proto)
+    watched.graph.output.append(networks.helper.make_tensor_value_info(pool.output[0], 1, None))
+    oracle = ReferenceEvaluator(watched)
+    names = [output.name for output in watched.graph.output]
+    feeds = {"input": images}
+    for value in watched.graph.input[1:]:
+        sizes = [d.dim_value or len(images) for d in value.type.tensor_type.shape.dim]
+        feeds[value.name] = np.zeros(sizes, np.float32)
+    before, changed = 0.0, 0
+    for _ in range(3):
+        results = dict(zip(names, oracle.run(None, feeds), strict=True))
+        feeds.update({name: results[name + ".next"] for name in list(feeds)[1:]})
+        changed += int((results[pool.output[0]] != before).sum())
+        before = results[pool.output[0]]
+    macs = multiplications(model.ann)
+    head = macs[next(node.name for node in model.ann.graph.node if node.op_type == "Conv")]
+    synops = 0.9 * step["synops_per_image"]
+    values = 4.6 * (2 * changed / len(images) + head)  # each value meets two weights
+    assert step["energy_uj"] == pytest.approx((synops + values) * 1e-6)

@@ -32,7 +32,7 @@ class OnnxruntimeBackend(Backend):
     @property
     def batches_at_once(self) -> int:
         """A batch per thread: both onnxruntime and the laws let other threads run."""
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or _usable_processors()
 
     @property
     def channel_block(self) -> int:
@@ -135,6 +135,14 @@ def _run_without_copies(session: Any, feeds: Mapping[str, Array]) -> dict[str, A
 
 def _bind(bind: Any, name: str, array: Array) -> None:
     bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+
+
+def _usable_processors() -> int:
+    """Processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows do not tell
+        return os.cpu_count() or 1
 
 
 @cache
