@@ -1,4 +1,4 @@
-"""Makes ``docs/coverage.md`` and one JSON file of what ``benchmarks/coverage_table.py`` measured."""
+"""Makes ``docs/coverage.md`` and a JSON file of what ``benchmarks/coverage_table.py`` measured."""
 
 import argparse
 import json
@@ -18,7 +18,8 @@ LIMITS = {  # run, T: largest relative error up to DEEP spiking layers, and deep
 }
 INTRODUCTION = """# Coverage
 
-Which architectures convert, and how exactly. Made by `benchmarks/coverage_table.py`, nothing by hand.
+Which architectures convert, and how exactly. Made by `benchmarks/coverage_table.py`, nothing
+by hand.
 Weights are random, which is harsher than trained weights; images are smooth random fields, 64 for
 calibration and 4 others for the errors. Error: L2 distance of the outputs to onnxruntime's on the
 original file, relative to the outputs' norm / relative to their deviation over the images.
@@ -30,8 +31,8 @@ original file, relative to the outputs' norm / relative to their deviation over 
 - *work*: share of MACs that spikes drive, and of elements that are sent as graded values.
 - *other exporter*: the same network from the other exporter of PyTorch, error at T = 64 (*rate*).
 
-Networks are measured one by one and kept, so that a row may come from an earlier state of the program;
-`--again` measures all anew.
+Networks are measured one by one and kept, so that a row may come from an earlier state of the
+program; `--again` measures all anew.
 
 A value above its limit is **bold**. Limits, up to 20 spiking layers / deeper: *rate* 0.1 / 0.25 at
 T = 64, 0.03 / 0.08 at T = 256; *refine* 0.02 at T = 12, 0.003 at T = 16.
