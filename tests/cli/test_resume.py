@@ -17,19 +17,25 @@ from onnx2snn import convert, evaluate
 from onnx2snn.journal import Journal, journal_path, make_key
 from onnx2snn_runtime.errors import StorageError, UsageError
 
-IMAGES = 640
+IMAGES = 1920
 TIMESTEPS = [1, 8]
 KILLS = 20
 
-# Forks before anything is loaded, so that a run starts in no time, and kills what it forked.
+# Forks before anything is loaded, so that a run starts in no time, and kills what it forked: now
+# at a random moment of its start, now shortly after its journal has grown. On no machine, however
+# fast, do so many runs get through all batches.
 KILLER = """
-import json, os, random, signal, sys, time
+import json, os, pathlib, random, signal, sys, time
 import numpy, numba, onnxruntime
 import onnx2snn_runtime.backends.fused, onnx2snn_runtime.backends.onnxruntime_backend
 from onnx2snn.evaluation import evaluate
 model, data, kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
 chance = random.Random(0)
 killed = finished = 0
+
+def size():
+    folder = pathlib.Path(model).parent
+    return sum(path.stat().st_size for path in folder.glob("*.journal"))
 
 def start():
     child = os.fork()
@@ -42,7 +48,11 @@ def start():
 while True:
     child = start()
     if killed < kills:
-        time.sleep(chance.uniform(0.0, 0.6))
+        if chance.random() < 0.5:
+            before, give_up = size(), time.monotonic() + 60
+            while size() == before and time.monotonic() < give_up:
+                time.sleep(0.0005)
+        time.sleep(chance.uniform(0.0, 0.02))
         os.kill(child, signal.SIGKILL)
         killed += 1
     _, status = os.waitpid(child, 0)
