@@ -10,11 +10,10 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accuracy import CIFAR_OWN
+from accuracy import CIFAR_OWN, Case
 
 import onnx2snn
 from onnx2snn.embedded import EMBEDDED_CALIBRATION, EMBEDDED_MODEL, embedded_file
@@ -28,17 +27,6 @@ HEADER = (
     "| network | images | T | ANN % | SNN % | lost − gained | agreement % | energy / ANN "
     "| integer energy / quantised ANN | expected loss | tuned in s |"
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    """One network on one set of images."""
-
-    name: str
-    model: str
-    calibration: str
-    test: str
-    preprocess: str
 
 
 CASES = [

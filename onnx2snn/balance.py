@@ -95,16 +95,16 @@ def measure_balance(
     reference = {name: decision_values(plain[name]) for name in outputs}
     fan_out = FanOut(ann, graded, PICOJOULE_MAC / PICOJOULE_AC)
     rounding = backend.compile(rounded(ann, list(known)))
-    nothing = {step_name(name): np.float32(0) for name in known}
-    factors = {}
+    nothing = {step_name(name): np.zeros((), np.float32) for name in known}
+    measured = {}
     for name, size in known.items():
         active = (np.abs(plain[name]) > size * PROBE).mean(axis=0)
         cost = float((active * np.maximum(fan_out.of(name)[0], 1.0)).sum())
-        steps = {**nothing, step_name(name): np.float32(size * PROBE)}
-        changed = rounding({**feeds, **{k: np.asarray(v) for k, v in steps.items()}})
+        step = {step_name(name): np.asarray(size * PROBE, np.float32)}
+        changed = rounding({**feeds, **nothing, **step})
         error = sum(_relative(decision_values(changed[n]), reference[n]) for n in outputs)
-        factors[name] = (cost, error)
-    return Balance(known, _factors(factors))
+        measured[name] = (cost, error)
+    return Balance(known, _factors(measured))
 
 
 def _factors(measured: Mapping[str, tuple[float, float]]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import onnx
 
 from onnx2snn.calibrate import with_outputs
 from onnx2snn.costs import WEIGHTED, shapes_of, weights_met
+from onnx2snn.decision import is_classes
 from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, quantised_energy
 from onnx2snn.exit_score import EarlyExitScore
 from onnx2snn.journal import Journal, journal_path, make_key, model_digest
@@ -259,7 +260,7 @@ class _Evaluation:
         feeds, _ = self.network.check_feeds(images)
         expected = self.ann(feeds)
         first = next(iter(expected.values()))
-        self.classes = first.ndim == 2 and first.shape[1] > 1 and first.dtype.kind == "f"
+        self.classes = is_classes(first)
         self.labelled = self.labelled and labels is not None and self.classes
         if labels is not None and self.classes and int(labels.max()) >= first.shape[1]:
             raise DataError(

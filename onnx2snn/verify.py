@@ -11,6 +11,7 @@ from onnx2snn.calibrate import LayerCalibration, with_outputs
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import multiplications
+from onnx2snn.decision import is_classes
 from onnx2snn.diagnose import FALLING, TOLERANCE, Evidence, cause
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends.base import Backend
@@ -163,7 +164,7 @@ def length(values: Any) -> float:
 
 def class_agreement(found: Any, expected: Any) -> float | None:
     """Share of images with the same class, or None when the output is not [N, classes]."""
-    if expected.ndim != 2 or expected.shape[1] < 2 or expected.dtype.kind != "f":
+    if not is_classes(expected):
         return None
     return float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1)))
 
