@@ -12,6 +12,7 @@ import onnx_ir
 from onnx2snn import __version__
 from onnx2snn.calibrate import check_rule
 from onnx2snn.calibration_images import CalibrationSource
+from onnx2snn.integer import PRECISIONS, to_integers
 from onnx2snn.passes import normalise
 from onnx2snn.preparation import Progress, prepare
 from onnx2snn.recipes import Recipe, find_recipe
@@ -50,6 +51,7 @@ def convert(
     preprocess: str | Preprocessing | None = None,
     input_shapes: Mapping[str, Sequence[int | str]] | None = None,
     exit_loss: float = DEFAULT_LOSS,
+    precision: str = "float",
     strict: bool = False,
     allow_analog: bool = False,
     backend: str = "auto",
@@ -76,6 +78,8 @@ def convert(
         preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``.
         input_shapes: sizes of dynamic inputs, batch first.
         exit_loss: points of agreement that early exit may lose; its rule is tuned to this.
+        precision: ``float``, or ``int8``: the network computes in whole numbers with weights of
+            8 bits, and every engine gives the same bits (see ``onnx2snn.integer``).
         strict: refuse graded operators, and a network whose check fails.
         allow_analog: accept a network in which nothing spikes.
         backend: backend for calibration and the check.
@@ -96,8 +100,9 @@ def convert(
             burst_limit=burst, v0=v0, scale=scale, rule=threshold, percentile=percentile,
             per_channel=per_channel,
         )
-        for entry in candidates(recipe, target_drop)
+        for entry in candidates(recipe, target_drop, precision)
     ]  # fmt: skip
+    check_precision(precision, starts)
     check_options(starts, calibration_samples, target_drop, max_timesteps, exit_loss)
     engine, _ = open_backend(backend)
     steps = preprocess if isinstance(preprocess, Preprocessing) else Preprocessing.parse(preprocess)
@@ -126,9 +131,15 @@ def convert(
         tuning = tune(prepared, target_drop, max_timesteps, progress)
         settings = tuning.chosen.recipe
         preparation = next(item for item, start in prepared if start.name == settings.name)
-    spiking, thresholds = preparation.spiking(settings)
-    network, placed = preparation.network, preparation.placed
-    check = verify(network, spiking, placed, thresholds, settings, source, engine, progress)
+    network, placed, integer = preparation.network, preparation.placed, None
+    if precision == "int8":
+        integer = to_integers(preparation, settings)
+        spiking, thresholds, placed = integer.spiking, integer.thresholds, integer.placed
+        notes = [*notes, *integer.notes]
+    else:
+        spiking, thresholds = preparation.spiking(settings)
+    units = integer.units if integer else None
+    check = verify(network, spiking, placed, thresholds, settings, source, engine, progress, units)
     exit_rule = tune_on(source, network, spiking, settings, engine, exit_loss)
 
     result = SpikingModel(spiking, network, settings, placed, thresholds, check, notes, tuning)
@@ -136,6 +147,8 @@ def convert(
         "format_version": FORMAT_VERSION,
         "onnx2snn": __version__,
         "recipe": settings.as_dict(),
+        "precision": precision,
+        "integer": integer.record if integer else None,
         "recommended_t": settings.recommended_timesteps,
         "layers": [layer.as_dict() for layer in result.layers],
         "preprocessing": steps.to_json() if steps else None,
@@ -167,11 +180,27 @@ def convert(
     return result
 
 
-def candidates(recipe: str | Recipe | None, target_drop: float | None) -> Sequence[str | Recipe]:
+def candidates(
+    recipe: str | Recipe | None, target_drop: float | None, precision: str
+) -> Sequence[str | Recipe]:
     """The recipes to start from: the one that is asked for, or the best of each code to search."""
     if recipe is not None:
         return (recipe,)
-    return ("fast",) if target_drop is None else ("refine", "fast")
+    return ("fast",) if target_drop is None or precision == "int8" else ("refine", "fast")
+
+
+def check_precision(precision: str, recipes: Sequence[Recipe]) -> None:
+    """Refuse an unknown precision, and one that a recipe cannot have."""
+    if precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise UsageError(f"--precision must be one of {known}, got {precision!r}")
+    for entry in recipes:
+        if precision == "int8" and entry.code == "refine":
+            raise UsageError(
+                f"--recipe {entry.name} has no form in whole numbers: its units are halved at "
+                "every step, down to a millionth of the first",
+                advice="give --recipe fast, paper or if with --precision int8",
+            )
 
 
 def check_options(

@@ -5,7 +5,7 @@ operator. It is found by sending ones backwards: from the output of a weighted o
 weights replaced by (weight ≠ 0), then back through the affine nodes in between.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from onnx import NodeProto, helper, numpy_helper
 
 from onnx2snn_runtime.format import DOMAIN
 from onnx2snn_runtime.interpreter import Interpreter
+from onnx2snn_runtime.neurons import parse_node
 from onnx2snn_runtime.ops import OPERATORS, Law
 from onnx2snn_runtime.plan import tensor_shape
 
@@ -44,9 +45,25 @@ def multiplications(model: onnx.ModelProto) -> dict[str, int]:
     return {
         node.name: int(back.sum())
         for node in model.graph.node
-        if node.op_type in WEIGHTED and node.input[1] in weights and node.input[0] in shapes
+        if is_weighted(node, weights) and node.input[0] in shapes
         for back in [weights_met(node, weights, shapes)]
     }
+
+
+def is_weighted(node: NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether values meet weights here: not where a depthwise convolution adds up windows."""
+    stored = node.op_type in WEIGHTED and node.input[1] in weights
+    return stored and not is_window_sum(node, weights)
+
+
+def is_window_sum(node: NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether this is a depthwise convolution of ones: average pooling in whole numbers."""
+    if node.op_type != "Conv" or node.input[1] not in weights or len(node.input) > 2:
+        return False
+    channels, *per_group = weights[node.input[1]].dims[:2]
+    group = next((a.i for a in node.attribute if a.name == "group"), 1)
+    depthwise = group == channels and per_group == [1]
+    return depthwise and bool((numpy_helper.to_array(weights[node.input[1]]) == 1).all())
 
 
 class FanOut:
@@ -92,10 +109,10 @@ class FanOut:
     def through(self, node: NodeProto, tensor: str) -> Array:
         """What ``tensor`` meets in and behind one of its readers."""
         if node.domain == DOMAIN:
-            if node.op_type == "Readout":
+            if parse_node(node).is_readout:
                 return self.of(node.output[0])
             return np.ones(self.shapes[tensor]) if tensor in node.input else np.zeros(1)
-        if node.op_type in WEIGHTED and node.input[1] in self.weights:
+        if is_weighted(node, self.weights):
             self.weighted_nodes.add(node.name)
             return weights_met(node, self.weights, self.shapes)
         total = np.zeros(self.shapes[tensor])
@@ -114,7 +131,7 @@ class FanOut:
     def back(self, node: NodeProto, index: int, after: Array) -> Array:
         """Fan-out behind an affine node brought back to its input ``index``."""
         shape = self.shapes[node.input[index]]
-        rule = _BACK.get(node.op_type)
+        rule = _average if is_window_sum(node, self.weights) else _BACK.get(node.op_type)
         if rule is not None:
             return rule(self, node, shape, after)
         return self.back_by_positions(node, index, shape, after)

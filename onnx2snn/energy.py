@@ -37,7 +37,7 @@ class EnergyMeter:
         fan_out = FanOut(spiking, graded)
         self.fan_out: dict[str, NDArray[np.float64]] = {}
         for unit in plan.stateful:
-            if unit.operator.family != "Readout":
+            if not unit.operator.is_readout:
                 self.fan_out[unit.name] = fan_out.of(unit.output).reshape(-1)
         self.graded_fan_out = {name: fan_out.of(name).reshape(-1) for name in graded}
         head = {node.name for node in plan.head.model.graph.node} if plan.head else set()
@@ -72,6 +72,8 @@ class EnergyMeter:
                 continue
             if source.name in shared:
                 shared[unit.name] = shared[source.name]
+            elif source.operator.sends_counts:
+                shared[unit.name] = 1.0
             elif source.threshold is not None and np.size(source.threshold) == 1:
                 shared[unit.name] = float(np.asarray(source.threshold).reshape(-1)[0])
             elif source.threshold is not None:
@@ -152,7 +154,7 @@ class Traffic(Observer):
 
     def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
         """Add what one stateful operator sent in one chunk."""
-        if unit.operator.family == "Readout":
+        if unit.operator.is_readout:
             return
         fan_out = self.meter.fan_out[unit.name]
         for offset, output in enumerate(outputs):

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from onnx2snn.calibrate import with_outputs
-from onnx2snn.costs import WEIGHTED, shapes_of, weights_met
+from onnx2snn.costs import is_weighted, shapes_of, weights_met
 from onnx2snn.decision import is_classes
 from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, quantised_energy
 from onnx2snn.exit_score import EarlyExitScore
@@ -334,7 +334,7 @@ class _SkippedZeros:
         self.readers: list[tuple[str, Array]] = [
             (node.input[0], weights_met(node, weights, shapes).reshape(-1))
             for node in ann.graph.node
-            if node.op_type in WEIGHTED and node.input[1] in weights and node.input[0] in shapes
+            if is_weighted(node, weights) and node.input[0] in shapes
         ]
         inputs = {value.name for value in ann.graph.input}
         wanted = dict.fromkeys(name for name, _ in self.readers if name not in inputs)

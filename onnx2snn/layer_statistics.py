@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx2snn.energy import EnergyMeter, Traffic
+from onnx2snn.integer_units import units_of
 from onnx2snn_runtime.engine import Observer
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import Plan, Stateful
@@ -22,7 +23,10 @@ POINTS = 250  # of a layer's scatter plot
 BINS = 24  # of a layer's histogram of firing rates
 BATCH_BYTES = 256 * 2**20  # of all layers of a batch, in float32
 MAX_BATCH = 32
-ROLES = {"BurstIF": "neuron", "Refine": "neuron", "LIPool": "pool", "Graded": "graded"}
+ROLES = {
+    "BurstIF": "neuron", "IntegerIF": "neuron", "Refine": "neuron", "LIPool": "pool",
+    "Graded": "graded",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class LayerWatch(Observer):
 
     def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
         """Add what one layer sent in one chunk, ``outputs`` and ``counts`` [C,N,*]."""
-        if unit.operator.family == "Readout":
+        if unit.operator.is_readout:
             return
         name = unit.name
         traffic = self.traffic.setdefault(name, self.meter.observer())
@@ -154,8 +158,10 @@ class _Moments:
 class _Layer:
     """Running figures of one layer."""
 
-    def __init__(self, unit: Stateful, neurons: int) -> None:
+    def __init__(self, unit: Stateful, neurons: int, worth: Array | None) -> None:
         self.unit, self.neurons = unit, neurons
+        self.worth = np.float32(1) if worth is None else worth  # of what it sends, as one
+        self.thresholds = unit.threshold if worth is None else worth
         self.final, self.early = _Moments(), _Moments()
         self.at_limit = self.spikes = self.synops = self.graded = 0.0
         self.sent: Array = np.zeros(0)
@@ -163,9 +169,9 @@ class _Layer:
 
     def add(self, watch: LayerWatch, expected: Array, generator: np.random.Generator) -> None:
         name = self.unit.name
-        mean = watch.mean(name)
+        mean = watch.mean(name) * self.worth
         self.final.add(expected, mean)
-        self.early.add(expected, watch.early[name])
+        self.early.add(expected, watch.early[name] * self.worth)
         traffic = watch.traffic[name]
         self.spikes += sum(traffic.spikes.values())
         self.synops += sum(traffic.synops.values())
@@ -182,7 +188,7 @@ class _Layer:
         unit = self.unit
         spiking = unit.operator.spiking
         pairs = max(1, images * self.neurons * (timesteps - max(1, timesteps // 2)))
-        thresholds = unit.threshold
+        thresholds = self.thresholds if spiking else None
         return LayerReport(
             name=unit.name,
             tensor=tensor_name(unit),
@@ -218,8 +224,10 @@ class LayerStatistics:
         self.meter = EnergyMeter(network.model, network.plan)
         self.refine = refines(network.metadata)
         self.generator = np.random.default_rng(0)
+        worth = units_of(network.metadata)
         self.layers = [
-            _Layer(unit, element_count(network.plan, unit)) for unit in layer_units(network.plan)
+            _Layer(unit, element_count(network.plan, unit), worth.get(tensor_name(unit)))
+            for unit in layer_units(network.plan)
         ]
 
     @property
@@ -279,7 +287,7 @@ def refines(metadata: Mapping[str, Any]) -> bool:
 
 def layer_units(plan: Plan) -> list[Stateful]:
     """The operators with a state that stand for a layer of the ANN."""
-    return [unit for unit in plan.stateful if unit.operator.family != "Readout"]
+    return [unit for unit in plan.stateful if not unit.operator.is_readout]
 
 
 def tensor_name(unit: Stateful) -> str:

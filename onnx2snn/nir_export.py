@@ -137,7 +137,7 @@ class _Exporter:
         unit = self.units.get(node.output[0])
         if unit is None:  # the clock
             return
-        if unit.operator.family == "Readout":
+        if unit.operator.is_readout:
             self.signals[unit.output] = self.signals[node.input[0]]
             return
         if unit.operator.family != "BurstIF" or unit.operator.signature.op != "Relu":

@@ -36,6 +36,7 @@ def rewrite(
     placed: list[Placed],
     calibration: Mapping[str, LayerCalibration],
     recipe: Recipe,
+    scales: Mapping[str, Any] | None = None,
 ) -> onnx.ModelProto:
     """The spiking network of a normalised and classified model.
 
@@ -44,8 +45,9 @@ def rewrite(
         placed: its nodes with their roles.
         calibration: output tensor of a neuron to its threshold.
         recipe: how neurons are set.
+        scales: of a model in whole numbers: tensor to the real value of the integer 1.
     """
-    return _Writer(model, placed, calibration, recipe).write()
+    return _Writer(model, placed, calibration, recipe, scales).write()
 
 
 class _Writer:
@@ -55,8 +57,9 @@ class _Writer:
         placed: list[Placed],
         calibration: Mapping[str, LayerCalibration],
         recipe: Recipe,
+        scales: Mapping[str, Any] | None,
     ) -> None:
-        self.model, self.placed = model, placed
+        self.model, self.placed, self.scales = model, placed, scales
         self.calibration, self.recipe = calibration, recipe
         graph = model.graph
         values = [*graph.value_info, *graph.input, *graph.output]
@@ -131,27 +134,35 @@ class _Writer:
 
     def readout(self, signal: str, mean: str) -> None:
         """The running mean of a signal."""
-        operator = FAMILIES["Readout"](Signature("Identity"))
         name = self.unique(f"{signal}.readout")
         shape = self.shape(signal if signal in self.shapes else mean)
-        self.emit(operator, name, [signal], [mean], [shape], {})
+        operator, inputs = FAMILIES["Readout"](Signature("Identity")), [signal]
+        if self.scales is not None:
+            operator = FAMILIES["IntegerReadout"](Signature("Mul", 2, (0,)))
+            inputs.append(self.unique(f"{signal}.scale"))
+            scale = self.scales[self.original(signal)]
+            self.initializers.append(numpy_helper.from_array(scale, inputs[1]))
+        self.emit(operator, name, inputs, [mean], [shape], {})
         if mean not in self.shapes:
             self.describe(mean, shape)
 
     def neuron(self, node: NodeProto, layer: str) -> None:
         """Replace an activation by a spiking neuron."""
-        recipe, op = self.recipe, node.op_type
+        recipe = self.recipe
         low, high = self.value_range(node)
         threshold = self.unique(f"{node.name or layer}.threshold")
         array = self.calibration[layer].threshold
         cap = max(abs(low), abs(high))
-        if np.isfinite(cap) and cap > 0:
+        if np.isfinite(cap) and cap > 0 and self.scales is None:
             array = np.minimum(array, np.float32(cap))
         self.initializers.append(numpy_helper.from_array(array, threshold))
-        signature = Signature(op, len(node.input), (0,))
+        signature = Signature(node.op_type, len(node.input), (0,))
         attributes: dict[str, Any]
         shape = self.shape(layer)
-        if recipe.code == "refine":
+        if self.scales is not None:
+            attributes = self.burst_limits(signed=recipe.signed or low < 0)
+            operator = FAMILIES["IntegerIF"](signature)
+        elif recipe.code == "refine":
             gentle = recipe.burst_limit <= 2
             halvings = self.calibration[layer].halvings
             attributes = {
@@ -166,22 +177,27 @@ class _Writer:
             }
             operator = FAMILIES["Refine"](signature)
         else:
-            signed = recipe.signed or low < 0
+            attributes = self.burst_limits(signed=recipe.signed or low < 0)
             capped = np.isfinite(cap) and recipe.v0 == 0
-            attributes = {
-                "v0": float(recipe.v0),
-                "burst_limit": float(recipe.burst_limit),
-                "lower_limit": -float(recipe.burst_limit) if signed else 0.0,
-                "rounding": ROUNDING if capped else 1.0,
-            }
+            attributes["rounding"] = ROUNDING if capped else 1.0
             operator = FAMILIES["BurstIF"](signature)
         inputs = [*node.input, threshold]
         self.emit(operator, node.name, inputs, [node.output[0]], [shape] * 2, attributes, node)
 
+    def burst_limits(self, *, signed: bool) -> dict[str, float]:
+        """The numbers of a burst neuron."""
+        limit = float(self.recipe.burst_limit)
+        return {
+            "v0": float(self.recipe.v0),
+            "burst_limit": limit,
+            "lower_limit": -limit if signed else 0.0,
+        }
+
     def value_range(self, node: NodeProto) -> tuple[float, float]:
         """Infimum and supremum of an activation."""
         if node.op_type == "Clip":
-            low, high = (float(numpy_helper.to_array(self.arrays[n])) for n in node.input[1:3])
+            ends = [numpy_helper.to_array(self.arrays[name]) for name in node.input[1:3]]
+            low, high = float(ends[0].min()), float(ends[1].max())
             return (-np.inf if low <= -HUGE else low), (np.inf if high >= HUGE else high)
         entry = ACTIVATIONS[node.op_type]
         return entry.low, entry.high
@@ -214,7 +230,7 @@ class _Writer:
                     f"node {name!r}: the shape {list(shape)} of its state is not known",
                     advice="give the input's size: --input-shape NAME:1,3,32,32",
                 )
-            self.states.append((state, shape, TensorProto.FLOAT))
+            self.states.append((state, shape, operator.state_type))
         if operator.needs_step:
             self.clock = True
             inputs = [*inputs, self.step + NEXT]
@@ -282,8 +298,11 @@ class _Writer:
         return {output.name for output in self.model.graph.output}
 
     def shape(self, name: str) -> Shape:
-        original = {signal: name for name, signal in self.renamed.items()}.get(name, name)
-        return self.shapes.get(original, ())
+        return self.shapes.get(self.original(name), ())
+
+    def original(self, name: str) -> str:
+        """What a tensor was called before an answer took its name."""
+        return {signal: name for name, signal in self.renamed.items()}.get(name, name)
 
     def describe(self, name: str, shape: Shape) -> None:
         """Remember the shape of a new tensor in the file."""

@@ -31,7 +31,7 @@ def to_ann(
     for node in graph.node:
         if node.domain != DOMAIN:
             nodes.append(node)
-        elif node.op_type == "Readout":
+        elif node.op_type == "Readout":  # of floats; in whole numbers it is a factor
             nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], node.name))
         elif node.op_type != "Tick":
             operator = parse_node(node)
@@ -41,8 +41,13 @@ def to_ann(
             plain.attribute.extend(a for a in node.attribute if a.name in known)
             if not operator.activation.is_standard(opset):
                 plain.domain = COMPOSITES
+            stored = node.input[operator.signature.inputs] if operator.spiking else ""
+            threshold = numpy_helper.to_array(arrays[stored]) if stored else np.float32(1)
+            if operator.sends_counts:
+                *before, plain = _counted(plain, stored)
+                nodes.extend(before)
+                threshold = np.ones(1, np.float32)
             if quantise and node.name in quantise:
-                threshold = numpy_helper.to_array(arrays[node.input[operator.signature.inputs]])
                 levels = quantise[node.name]
                 reach = threshold * np.float32(operator.attributes["burst_limit"])
                 low = -levels if operator.activation.low < 0 else 0.0
@@ -67,6 +72,18 @@ def to_ann(
         opset_imports=[item for item in spiking.opset_import if item.domain != DOMAIN],
         ir_version=spiking.ir_version,
     )
+
+
+def _counted(node: NodeProto, threshold: str) -> list[NodeProto]:
+    """The activation of an integer neuron, in units of its threshold."""
+    name, real = node.output[0], f"{node.output[0]}.sum"
+    if node.op_type == "Clip":  # its bounds may differ from channel to channel
+        value, low, high = node.input
+        lines = [("Max", [value, low], f"{name}.above"), ("Min", [f"{name}.above", high], real)]
+    else:
+        lines = [(node.op_type, list(node.input), real)]
+    lines.append(("Div", [real, threshold], name))
+    return [helper.make_node(op, inputs, [made], node.name) for op, inputs, made in lines]
 
 
 def _quantised(

@@ -62,7 +62,7 @@ class _Means(Observer):
         self.spikes: dict[str, float] = {}
 
     def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
-        if unit.operator.family == "Readout":
+        if unit.operator.is_readout:
             return
         for offset, output in enumerate(outputs):
             step = first_step + offset
@@ -94,8 +94,12 @@ def verify(
     source: CalibrationSource,
     backend: Backend,
     progress: Callable[[str, int, int], None],
+    units: Mapping[str, Any] | None = None,
 ) -> Check:
-    """Compare layer means with the ANN's activations, relative to the layer's deviation."""
+    """Compare layer means with the ANN's activations, relative to the layer's deviation.
+
+    ``units`` tell of a network in whole numbers what the integer 1 is worth, layer by layer.
+    """
     layers = {
         item.node.output[0]: item for item in placed
         if item.role in (Role.NEURON, Role.POOL, Role.GRADED)
@@ -115,7 +119,10 @@ def verify(
     answers = dict(engine.run(feeds, [half, timesteps], observer=observer))
     progress("check", 1, 1)
 
-    means, halfway = observer.means(), observer.halfway
+    means, halfway = (
+        {name: mean * (units or {}).get(name, 1.0) for name, mean in table.items()}
+        for table in (observer.means(), observer.halfway)
+    )
     names = {unit.output: unit.output.removesuffix(".signal") for unit in engine.plan.stateful}
     errors = {
         names[name]: relative_error(mean, reference[names[name]])

@@ -61,6 +61,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
             preprocess=options.preprocess,
             input_shapes=parse_shapes(options.input_shape),
             exit_loss=options.exit_loss,
+            precision=options.precision,
             strict=options.strict,
             allow_analog=options.allow_analog,
             backend=options.backend,

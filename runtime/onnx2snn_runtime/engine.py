@@ -200,7 +200,7 @@ class Engine:
         return {
             name: self.backend.xp.zeros(
                 tuple(images if isinstance(size, str) else size for size in shape),
-                dtype=self.backend.xp.float32,
+                dtype=onnx.helper.tensor_dtype_to_np_dtype(unit.operator.state_type),
             )
             for unit in self.plan.stateful
             for name, shape in zip(unit.states, unit.state_shapes, strict=True)

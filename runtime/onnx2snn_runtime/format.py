@@ -91,6 +91,9 @@ def _type_findings(document: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             f"recipe.burst_limit must be a whole number, found {_cut(recipe['burst_limit'])}"
         )
+    integer = document.get("integer") or {}
+    if not isinstance(integer, dict) or not _is_count(integer.get("max_timesteps", 1), 2**31):
+        yield Finding("integer must be an object, and its max_timesteps a whole number")
     layers = document.get("layers", [])
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         yield Finding("layers must be a list of objects")

@@ -108,6 +108,28 @@ class Network:
         return int(self.metadata.get("recommended_t") or DEFAULT_TIMESTEPS)
 
     @property
+    def max_timesteps(self) -> int:
+        """The most steps: in integer networks those for which no sum can overflow."""
+        return int((self.metadata.get("integer") or {}).get("max_timesteps") or MAX_TIMESTEPS)
+
+    def check_steps(
+        self, timesteps: int | Sequence[int], feeds: Mapping[str, Array], sequence: bool
+    ) -> list[int]:
+        """``check_timesteps``, and not more than this network is proven for.
+
+        Raises:
+            UsageError: a step is out of range.
+        """
+        steps = check_timesteps(timesteps, feeds, sequence)
+        if steps[-1] > self.max_timesteps:
+            raise UsageError(
+                f"the integers of this network are proven not to overflow up to "
+                f"{self.max_timesteps} timesteps, got {steps[-1]}",
+                advice="run fewer steps, or convert with --precision float",
+            )
+        return steps
+
+    @property
     def exit_rule(self) -> ExitRule | None:
         """When an image may leave early, as tuned at conversion."""
         stored = self.metadata.get("early_exit")
@@ -141,7 +163,7 @@ class Network:
         if early_exit:
             return self.run_early_exit(images, timesteps, batch_size, record)
         feeds, sequence = self.check_feeds(images)
-        steps = check_timesteps(
+        steps = self.check_steps(
             self.recommended_timesteps if timesteps is None else timesteps, feeds, sequence
         )
         batches = self.split(feeds, steps[-1], sequence, batch_size)
@@ -168,7 +190,7 @@ class Network:
         if sequence or record:
             raise UsageError("early exit takes pictures, not sequences, and records no spikes")
         wanted = rule.steps[-1] if timesteps is None else timesteps
-        last = check_timesteps(wanted, feeds, sequence)[-1]
+        last = self.check_steps(wanted, feeds, sequence)[-1]
         with ThreadPoolExecutor(self.backend.batches_at_once) as pool:
             parts = list(
                 pool.map(
@@ -191,7 +213,7 @@ class Network:
         """
         feeds, sequence = self.check_feeds(images)
         wanted = timesteps or self.recommended_timesteps
-        last = check_timesteps(wanted, feeds, sequence)[-1]
+        last = self.check_steps(wanted, feeds, sequence)[-1]
         for _, answer in self.engine.run(feeds, range(1, last + 1), sequence=sequence):
             yield answer
 
@@ -211,7 +233,11 @@ class Network:
 
         Returns:
             Answers by step, and the observers in the order of the images.
+
+        Raises:
+            UsageError: more steps than the network is proven for.
         """
+        self.check_steps(steps, feeds, sequence=False)
         batches = self.split(feeds, steps[-1])
         observers = [make_observer() for _ in batches]
         return self.run_batches(batches, steps, observers), observers

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import FunctionProto, NodeProto, TensorProto, numpy_helper
 
 from onnx2snn_runtime.disk import shown
@@ -19,13 +20,13 @@ from onnx2snn_runtime.errors import Finding, ModelError
 from onnx2snn_runtime.format import DOMAIN, NEXT, read_metadata
 from onnx2snn_runtime.model_checks import stored_findings
 from onnx2snn_runtime.neurons import ACTIVATIONS, StatefulOperator, parse_node
+from onnx2snn_runtime.neurons.integer import EXACT_LIMIT
 from onnx2snn_runtime.spiking_shapes import shape_findings
 from onnx2snn_runtime.wiring import is_sorted, node_reads
 
 CLOCK = "Tick"
 _STANDARD = ("", "ai.onnx")
 _UNBOUNDED = ("Loop", "Scan")  # their number of steps is data
-_STATE_TYPES = (TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64)
 _CHANGED = "the file was changed or written by another version: convert the network again"
 
 
@@ -151,7 +152,7 @@ def _node_findings(stated: Stated) -> Iterator[Finding]:
         node = stated.model.graph.node[index]
         for why in operator.faults():
             yield _at(node, why)
-        if operator.family in ("BurstIF", "Refine") and operator.signature.op not in ACTIVATIONS:
+        if operator.spiking and operator.signature.op not in ACTIVATIONS:
             yield _at(node, f"{shown(operator.signature.op)!r} is no activation that spikes")
         elif operator.signature.op in _UNBOUNDED or not (
             operator.signature.op in ACTIVATIONS
@@ -212,10 +213,13 @@ def _content(function: FunctionProto) -> bytes:
 def _state_findings(stated: Stated) -> Iterator[Finding]:
     """Every state belongs to one spiking node, and nothing else reads or writes it."""
     owners: Counter[str] = Counter()
+    kinds: dict[str, int] = {}
     for index, operator in stated.operators.items():
         node = stated.model.graph.node[index]
         states = 1 if operator.family == CLOCK else len(operator.state_names)
-        owners.update(node.input[len(node.input) - states :])
+        held = node.input[len(node.input) - states :]
+        owners.update(held)
+        kinds.update(dict.fromkeys(held, operator.state_type))
     following = {name + NEXT for name in stated.states}
     for index, node in enumerate(stated.model.graph.node):
         if index not in stated.operators:
@@ -231,9 +235,9 @@ def _state_findings(stated: Stated) -> Iterator[Finding]:
         yield Finding("a state of no node", _CHANGED, tensor=shown(name))
     for name in sorted(stated.states):
         here, there = stated.inputs[name].type, stated.outputs[name + NEXT].type
-        kind = here.tensor_type.elem_type
-        if kind not in _STATE_TYPES or kind != there.tensor_type.elem_type:
-            why = "a state must be float32, int32 or int64 on both sides"
+        found = {here.tensor_type.elem_type, there.tensor_type.elem_type}
+        if name in kinds and found != {kinds[name]}:
+            why = f"a state must be {TensorProto.DataType.Name(kinds[name])} on both sides"
             yield Finding(why, _CHANGED, tensor=shown(name))
 
 
@@ -256,6 +260,10 @@ def _metadata_findings(stated: Stated) -> Iterator[Finding]:
         yield Finding(why, _CHANGED)
 
 
+def _all_whole(values: NDArray[np.float32]) -> bool:
+    return bool(np.all((values == np.rint(values)) & (values < EXACT_LIMIT)))
+
+
 def _threshold_findings(stated: Stated) -> Iterator[Finding]:
     """Thresholds and other constants are initializers; thresholds are positive and finite."""
     for index, operator in stated.operators.items():
@@ -275,4 +283,7 @@ def _threshold_findings(stated: Stated) -> Iterator[Finding]:
             bad = int(np.count_nonzero(~(np.isfinite(values) & (values > 0))))
             if bad or not values.size:
                 why = f"thresholds must be positive and finite: {bad} of {values.size} are not"
+                yield _at(node, why, tensor=name)
+            elif operator.sends_counts and not _all_whole(values):
+                why = f"thresholds of integer neurons must be whole numbers below {EXACT_LIMIT}"
                 yield _at(node, why, tensor=name)

@@ -12,10 +12,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from onnx2snn_runtime.backends import fused_integer
 from onnx2snn_runtime.backends.fused_pool import pool
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 from onnx2snn_runtime.neurons.burst import BurstIF
 from onnx2snn_runtime.neurons.graded import pools_pictures
+from onnx2snn_runtime.neurons.integer import IntegerIF
 from onnx2snn_runtime.neurons.refine import Refine
 
 Floats = NDArray[np.float32]
@@ -36,7 +38,7 @@ def handles(operator: StatefulOperator) -> bool:
         lowest, highest, *changes = (float(operator.attributes[name]) for name in names)
         whole = all(value.is_integer() for value in (lowest, highest, *changes))
         return whole and SMALLEST_EXPONENT <= lowest <= highest <= LARGEST_EXPONENT
-    return isinstance(operator, BurstIF) or pools_pictures(operator)
+    return isinstance(operator, BurstIF | IntegerIF) or pools_pictures(operator)
 
 
 def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
@@ -46,6 +48,8 @@ def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
     """
     if pools_pictures(operator):
         return pool(operator, chunk)
+    if isinstance(operator, IntegerIF):
+        return fused_integer.scan(operator, chunk)
     steps, images, features = _extent(chunk.inputs[0])
     linear = operator.signature.op in PIECEWISE_LINEAR
     states = chunk.states if linear or isinstance(operator, Refine) else chunk.states[1:]

@@ -1,6 +1,6 @@
 """Operators with a state: the spiking laws, graded operators and readouts, a family each."""
 
-from onnx2snn_runtime.neurons import burst, graded, readout, refine  # noqa: F401  (registration)
+from onnx2snn_runtime.neurons import burst, graded, integer, readout, refine  # noqa: F401  (registration)
 from onnx2snn_runtime.neurons.activations import ACTIVATIONS, COMPOSITES, Activation, spelled_out
 from onnx2snn_runtime.neurons.operator import (
     FAMILIES,

@@ -45,10 +45,17 @@ class Body:
         self.opset = opset
         self.nodes: list[NodeProto] = []
 
-    def call(self, op: str, *inputs: str, output: str = "", references: Iterable[str] = ()) -> str:
+    def call(
+        self,
+        op: str,
+        *inputs: str,
+        output: str = "",
+        references: Iterable[str] = (),
+        **attributes: Any,
+    ) -> str:
         """Append ``op``; ``references`` are attributes taken over from the function's node."""
         name = output or f"{op.lower()}_{len(self.nodes)}"
-        node = helper.make_node(op, list(inputs), [name])
+        node = helper.make_node(op, list(inputs), [name], **attributes)
         types = operator_attributes(op, self.opset)
         for reference in references:
             node.attribute.append(
@@ -75,8 +82,12 @@ class Body:
     def cast_to_float(self, value: str) -> str:
         """The tensor as float32."""
         name = f"float_{len(self.nodes)}"
-        self.nodes.append(helper.make_node("Cast", [value], [name], to=onnx.TensorProto.FLOAT))
-        return name
+        return self.call("Cast", value, output=name, to=onnx.TensorProto.FLOAT)
+
+    def cast_to_int(self, value: str) -> str:
+        """The tensor, of whole numbers, as int32."""
+        name = f"int_{len(self.nodes)}"
+        return self.call("Cast", value, output=name, to=onnx.TensorProto.INT32)
 
     def function(
         self,

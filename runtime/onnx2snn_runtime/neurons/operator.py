@@ -98,6 +98,10 @@ class StatefulOperator(ABC):
     family: ClassVar[str]
     spiking: ClassVar[bool] = False
     elementwise: ClassVar[bool] = False  # every neuron by itself, wherever it lies in memory
+    is_readout: ClassVar[bool] = False  # stands at the edge into the tail, is no layer
+    sends_counts: ClassVar[bool] = False  # y is the spike count, not the count times the threshold
+    state_type: ClassVar[int] = TensorProto.FLOAT
+    activations: ClassVar[tuple[str, ...]] = ()  # that a spiking law knows; empty: all
     parameters: ClassVar[Mapping[str, Range]] = {}  # in the order in which the law takes them
 
     def __init__(self, signature: Signature, attributes: dict[str, Any] | None = None) -> None:

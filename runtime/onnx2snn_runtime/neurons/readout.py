@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from onnx import TensorProto
+
 from onnx2snn_runtime.neurons.body import Body
 from onnx2snn_runtime.neurons.burst import running_sum, step_numbers
 from onnx2snn_runtime.neurons.operator import Array, Chunk, StatefulOperator, family
@@ -12,6 +14,7 @@ class Readout(StatefulOperator):
     """Running mean of a signal: mean = (x_1 + ... + x_t) / t."""
 
     elementwise = True
+    is_readout = True
 
     @property
     def function_name(self) -> str:
@@ -44,6 +47,8 @@ class Readout(StatefulOperator):
 @family("Tick")
 class Tick(StatefulOperator):
     """Counts the steps: step.next = step + 1."""
+
+    state_type = TensorProto.INT64
 
     @property
     def function_name(self) -> str:

@@ -1,0 +1,133 @@
+"""The network in whole numbers: ``convert --precision int8``.
+
+Laws. Every signal is real value = unit · integer, with units per channel, and
+
+    weights     W[o] = s_o · Wq[o] with |Wq| ≤ 127; input units go into W first; s_o is the unit out
+    bias        round(b_o / s_o)
+    threshold   Θ = round(θ / unit), at least 1; a spike is the integer 1 in units of Θ · unit,
+                so what rounding does to θ is made good by the weights behind
+    branches    that meet share a unit: s_o is the largest that one of them needs, spikes that
+                arrive without weights take the integer factor nearest to (their unit / s_o)
+    pooling     averages are sums in units of 1/k²; maxima keep their unit
+    input       round(x / step), cut to ±(2^b − 1), b from 15 down
+    answer      sum over t, divided by t, times one float scale
+
+Proof that engines agree. Integers lie in float32 tensors. For each operator the largest magnitude
+of any partial sum, Σ|Wq|·|n| of one sign plus |bias|, is computed from the bounds of its inputs; it
+must be below 2^24, where float32 adds whole numbers exactly in every order and tiling. If not, an
+input gets fewer bits, else the weights of this operator do, else the network is refused. Sums over
+time are int32: with largest magnitude B of one step they hold for T ≤ (2^31 − 1 − 2Θ) / B, that is
+for 127 steps at least; running maxima stay in float32 and hold for T < 2^24 / B. The smallest T of
+all is stored in the file, and the runtime refuses more.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx2snn.calibrate import LayerCalibration, with_outputs
+from onnx2snn.classify import Placed
+from onnx2snn.integer_roles import place
+from onnx2snn.integer_units import listed
+from onnx2snn.integer_work import IntegerWork
+from onnx2snn.passes.base import Note
+from onnx2snn.preparation import Preparation, batch_size
+from onnx2snn.recipes import Recipe
+from onnx2snn.rewrite import rewrite
+from onnx2snn_runtime.errors import Finding, UnsupportedError
+
+PRECISIONS = ("float", "int8")
+HEADROOM = 1.25  # the input's range over the largest value of calibration
+LEAST_TIMESTEPS = 64  # what the check of a conversion runs
+
+
+@dataclass(frozen=True)
+class IntegerNetwork:
+    """A spiking network in whole numbers.
+
+    Attributes:
+        spiking: the network of one step.
+        placed: nodes of the float network, with the roles that they have here.
+        thresholds: thresholds in units of the ANN's activation, as they are after rounding.
+        units: output tensor of a layer to the real value of the integer 1.
+        record: what the file remembers of it.
+        notes: where weights got fewer bits, and why.
+    """
+
+    spiking: onnx.ModelProto
+    placed: list[Placed]
+    thresholds: dict[str, LayerCalibration]
+    units: dict[str, Any]
+    record: dict[str, Any]
+    notes: list[Note]
+
+
+def to_integers(preparation: Preparation, recipe: Recipe) -> IntegerNetwork:
+    """The spiking network of a recipe in whole numbers.
+
+    Args:
+        preparation: the float network with its roles and calibration.
+        recipe: settings of the rate code.
+
+    Raises:
+        UnsupportedError: with everything that has no integer form.
+    """
+    roles = place(preparation.network, preparation.placed)
+    refuse(roles.findings)
+    calibration = preparation.thresholds(recipe)
+    ranges = input_ranges(preparation, roles.quantised)
+    work = IntegerWork(preparation.network, roles, calibration, recipe, ranges)
+    work.run()
+    refuse([*work.findings, *_short(work.timesteps)])
+    spiking = rewrite(work.model(), work.placed, work.thresholds, recipe, work.scales)
+    layers = {name: work.scales[name] for name in roles.layers}
+    known = {
+        name: replace(entry, threshold=work.scales[name]) for name, entry in calibration.items()
+    }
+    record = {
+        "max_timesteps": min(work.timesteps.values()),
+        "input_bits": {name: bits + 1 for name, bits in work.input_bits.items()},
+        "weight_bits": dict(work.weight_bits),
+        "largest_sums": {name: int(value) for name, value in work.bounds.items()},
+        "units": {name: listed(unit) for name, unit in layers.items()},
+    }
+    return IntegerNetwork(spiking, roles.placed, known, layers, record, work.notes)
+
+
+def refuse(findings: Sequence[Finding]) -> None:
+    """Refuse with all that stands in the way of whole numbers."""
+    if findings:
+        count = f"{len(findings)} operator{'s' if len(findings) > 1 else ''}"
+        raise UnsupportedError(
+            f"{count} cannot compute in whole numbers",
+            findings,
+            advice="convert with --precision float",
+        )
+
+
+def _short(timesteps: Mapping[str, int]) -> list[Finding]:
+    return [
+        Finding(
+            f"its sums over time could overflow after {steps} steps",
+            "give a smaller --burst, or put the pooling behind the activation",
+            node=name,
+        )
+        for name, steps in timesteps.items()
+        if steps < LEAST_TIMESTEPS
+    ]
+
+
+def input_ranges(preparation: Preparation, names: Sequence[str]) -> dict[str, float]:
+    """Largest magnitude of the tensors that become whole numbers, with headroom."""
+    network = preparation.network
+    inner = [n for n in names if n not in {value.name for value in network.graph.input}]
+    run = preparation.backend.compile(with_outputs(network, inner)) if inner else None
+    found = dict.fromkeys(names, 0.0)
+    for feeds in preparation.source.batches(network, batch_size(network)):
+        values = {**feeds, **(run(feeds) if run else {})}
+        for name in names:
+            found[name] = max(found[name], float(np.abs(values[name]).max()))
+    return {name: HEADROOM * (value or 1.0) for name, value in found.items()}

@@ -1,0 +1,295 @@
+"""How each linear operator works on whole numbers: one rule per operator, found by its name.
+
+A rule reads the signals of a node, writes the node in whole numbers and returns the signals of its
+outputs. What it cannot do it refuses with a reason.
+"""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, helper
+
+from onnx2snn.integer_signals import (
+    Array,
+    Signal,
+    compact,
+    filled,
+    per_channel,
+    run_node,
+    spread,
+)
+
+Rule = Callable[[Any, NodeProto], list[Signal]]
+RULES: dict[str, Rule] = {}
+MERGES = ("Add", "Sub", "Sum", "Max")
+MOVES = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice",
+         "Gather", "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth")  # fmt: skip
+COMMON = 1.0 / 64  # relative error that an integer factor to a common scale may have
+FINE = 64  # integer factor of the finest branch where no weights choose the common scale
+
+
+class NoIntegerForm(Exception):
+    """A node cannot be written in whole numbers; carries the reason and the advice."""
+
+
+def rule(*operators: str) -> Callable[[Rule], Rule]:
+    """Register the rule of these operators."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(operators, function))
+        return function
+
+    return register
+
+
+def attributes_of(node: NodeProto) -> dict[str, Any]:
+    """Attributes of a node by name."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def channels_of(signal: Signal) -> tuple[Array, Array, Array]:
+    """Unit, low and high of each channel."""
+    found = per_channel(signal)
+    if found is None:
+        raise NoIntegerForm(
+            "its input has several units in one channel", "pool or flatten after this operator"
+        )
+    return found
+
+
+@rule("Conv")
+def convolution(work: Any, node: NodeProto) -> list[Signal]:
+    """Weights [O,I/g,*]: input units go into them, one scale per output channel."""
+    weight = work.constant(node, 1)
+    group = int(attributes_of(node).get("group", 1))
+    outputs = weight.shape[0]
+    parts = [_grouped(v, group, outputs // group) for v in channels_of(work.read(node, 0))]
+    flat = weight.reshape(outputs, weight.shape[1], -1)
+    unit, low, high = (part[:, :, np.newaxis] for part in parts)
+    found = work.weigh(node, flat * unit, low, high)
+    work.store(node, 1, found.weight.reshape(weight.shape))
+    return [work.weighed(node, found)]
+
+
+def _grouped(values: Array, group: int, repeats: int) -> Array:
+    """Values of input channels as [O,I/g]."""
+    return np.repeat(values.reshape(group, -1), repeats, axis=0)
+
+
+@rule("ConvTranspose")
+def transposed_convolution(work: Any, node: NodeProto) -> list[Signal]:
+    """Weights [I,O/g,*]."""
+    weight = work.constant(node, 1)
+    group = int(attributes_of(node).get("group", 1))
+    inputs, per_group, *kernel = weight.shape
+    ordered = weight.reshape(group, inputs // group, per_group, -1).transpose(0, 2, 1, 3)
+    ordered = ordered.reshape(group * per_group, inputs // group, -1)
+    parts = [_grouped(v, group, per_group) for v in channels_of(work.read(node, 0))]
+    unit, low, high = (part[:, :, np.newaxis] for part in parts)
+    found = work.weigh(node, ordered * unit, low, high)
+    whole = found.weight.reshape(group, per_group, inputs // group, -1).transpose(0, 2, 1, 3)
+    work.store(node, 1, whole.reshape(inputs, per_group, *kernel))
+    return [work.weighed(node, found)]
+
+
+@rule("Gemm", "MatMul")
+def matrix_product(work: Any, node: NodeProto) -> list[Signal]:
+    """Weights [K,O] (or [O,K]); units along the last axis of the input go into them."""
+    weight, given = work.constant(node, 1), attributes_of(node)
+    signal = work.read(node, 0)
+    if weight.ndim != 2 or given.get("transA", 0):
+        raise NoIntegerForm("its weights are no plain matrix", "use a Gemm with transA = 0")
+    turned = bool(given.get("transB", 0))
+    rows = signal.mapped(lambda part: part.reshape(-1, part.shape[-1]))
+    if not np.array_equal(np.broadcast_to(rows.unit[:1], rows.unit.shape), rows.unit):
+        raise NoIntegerForm("its rows have different units", "flatten the input first")
+    matrix = (weight if turned else weight.T) * given.get("alpha", 1.0) * rows.unit[0]
+    found = work.weigh(
+        node, matrix, rows.low.min(axis=0), rows.high.max(axis=0), given.get("beta", 1.0)
+    )
+    work.store(node, 1, found.weight if turned else found.weight.T)
+    kept = [a for a in node.attribute if a.name not in ("alpha", "beta")]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    return [work.weighed(node, found, axis=-1)]
+
+
+@rule(*MERGES)
+def merge(work: Any, node: NodeProto) -> list[Signal]:
+    """Branches come to one unit by integer factors; the weights of a branch take its scale."""
+    if any(name in work.arrays for name in node.input):
+        raise NoIntegerForm(
+            "a constant meets a signal here, and no weight took it up",
+            "fold it into a convolution before the export",
+        )
+    signals = [work.read(node, index) for index in range(len(node.input))]
+    shape = work.shape(node.output[0])
+    target = work.common_unit(node.output[0], signals, shape)
+    parts = []
+    for index, signal in enumerate(signals):
+        ratio = np.broadcast_to(signal.unit, shape) / target
+        factor = np.maximum(np.rint(ratio), 1)
+        if np.abs(factor / ratio - 1).max() > COMMON:
+            work.coarsen(node.output[0], np.broadcast_to(signal.unit, shape), ratio)
+        if (factor != 1).any():
+            work.multiply(node, index, compact(factor))
+        parts.append(filled(shape, target, signal.low * factor, signal.high * factor))
+    result = _merged(node.op_type, parts)
+    work.check_sum(node, result.bound)
+    return [result]
+
+
+def _merged(op: str, parts: list[Signal]) -> Signal:
+    lows, highs = [part.low for part in parts], [part.high for part in parts]
+    if op == "Max":
+        return Signal(parts[0].unit, np.max(lows, axis=0), np.max(highs, axis=0))
+    if op == "Sub":
+        return Signal(parts[0].unit, lows[0] - highs[1], highs[0] - lows[1])
+    return Signal(parts[0].unit, np.sum(lows, axis=0), np.sum(highs, axis=0))
+
+
+@rule("Concat")
+def concatenation(work: Any, node: NodeProto) -> list[Signal]:
+    """Channels keep their units."""
+    axis = int(attributes_of(node)["axis"])
+    parts = [work.read(node, index) for index in range(len(node.input))]
+    arrays = zip(*((part.unit, part.low, part.high) for part in parts), strict=True)
+    return [Signal(*(np.concatenate(array, axis=axis) for array in arrays))]
+
+
+@rule(*MOVES)
+def movement(work: Any, node: NodeProto) -> list[Signal]:
+    """Elements move, and their units with them."""
+    signal = work.read(node, 0)
+    constants = {
+        name: work.arrays[name] for name in node.input[1:] if name and name in work.arrays
+    }
+    if any(name and name not in work.arrays for name in node.input[1:]):
+        raise NoIntegerForm("its sizes are computed", "give the input's size: --input-shape")
+    results = [
+        run_node(node, {node.input[0]: part, **constants}, work.opset)
+        for part in (signal.unit, signal.low, signal.high)
+    ]
+    return [Signal(*parts) for parts in zip(*results, strict=True)]
+
+
+@rule("Pad")
+def padding(work: Any, node: NodeProto) -> list[Signal]:
+    """Zeros are zeros in every unit."""
+    mode = attributes_of(node).get("mode", b"constant")
+    value = node.input[2] if len(node.input) > 2 else ""
+    if mode == b"constant" and value and (value not in work.arrays or work.arrays[value].any()):
+        raise NoIntegerForm("it pads with a number that is not zero", "pad with zeros")
+    shape = work.shape(node.output[0])
+    unit, low, high = channels_of(work.read(node, 0))
+    if len(unit) != shape[1]:
+        raise NoIntegerForm("it pads channels", "pad the sides of pictures only")
+    low, high = np.minimum(low, 0), np.maximum(high, 0)
+    return [Signal(*(spread(part, shape) for part in (unit, low, high)))]
+
+
+@rule("Resize")
+def resize(work: Any, node: NodeProto) -> list[Signal]:
+    """Nearest neighbours are copies; anything else would mix them by fractions."""
+    if attributes_of(node).get("mode", b"nearest") != b"nearest":
+        raise NoIntegerForm("it interpolates by fractions", "use mode nearest")
+    shape = work.shape(node.output[0])
+    return [Signal(*(spread(part, shape) for part in channels_of(work.read(node, 0))))]
+
+
+@rule("MaxPool", "GlobalMaxPool", "ReduceMax")
+def maximum(work: Any, node: NodeProto) -> list[Signal]:
+    """The largest of whole numbers of one unit."""
+    signal, shape = work.read(node, 0), work.shape(node.output[0])
+    if node.op_type == "ReduceMax":
+        return [_reduced(work, node, signal, 1)]
+    return [Signal(*(spread(part, shape) for part in channels_of(signal)))]
+
+
+@rule("GlobalAveragePool", "ReduceMean", "ReduceSum")
+def average(work: Any, node: NodeProto) -> list[Signal]:
+    """The mean of n elements is their sum in units of one n-th."""
+    signal = work.read(node, 0)
+    count = prod(signal.unit.shape) // prod(work.shape(node.output[0]))
+    result = _reduced(work, node, signal, count)
+    if node.op_type == "GlobalAveragePool":
+        axes = np.arange(2, signal.unit.ndim, dtype=np.int64)
+        node.input.append(work.add_constant(f"{node.name}.axes", axes))
+    if node.op_type == "ReduceSum":
+        result = Signal(result.unit * count, result.low, result.high)
+    node.op_type = "ReduceSum"
+    work.check_sum(node, result.bound)
+    return [result]
+
+
+def _reduced(work: Any, node: NodeProto, signal: Signal, count: int) -> Signal:
+    """Extremes over what is reduced; its units must be equal."""
+    constants = {name: work.arrays[name] for name in node.input[1:] if name in work.arrays}
+    shape = work.shape(node.output[0])
+    ends = {}
+    for op in ("ReduceMin", "ReduceMax"):
+        probe = NodeProto()
+        probe.CopyFrom(node)
+        probe.op_type = op
+        if node.op_type == "GlobalAveragePool":
+            probe.input.append("axes")
+            constants["axes"] = np.arange(2, signal.unit.ndim, dtype=np.int64)
+        ends[op] = [
+            run_node(probe, {node.input[0]: part, **constants}, work.opset)[0].reshape(shape)
+            for part in (signal.unit, signal.low, signal.high)
+        ]
+    if not np.array_equal(ends["ReduceMin"][0], ends["ReduceMax"][0]):
+        raise NoIntegerForm("it adds up values of different units", "reduce within channels only")
+    reduced = Signal(ends["ReduceMin"][0], ends["ReduceMin"][1], ends["ReduceMax"][2])
+    return reduced.scaled(count) if count > 1 else reduced
+
+
+@rule("AveragePool")
+def average_pool(work: Any, node: NodeProto) -> list[Signal]:
+    """Sums over windows by a depthwise convolution of ones; 1/k² goes into the unit."""
+    signal, shape = work.read(node, 0), work.shape(node.output[0])
+    unit, low, high = channels_of(signal)
+    given = attributes_of(node)
+    kernel = list(given["kernel_shape"])
+    sums = _window_sum(node, given, signal.unit.shape, shape)
+    ones = np.ones((1, 1, *signal.unit.shape[2:]))
+    (real,) = run_node(sums, {node.input[0]: ones, "ones": np.ones((1, 1, *kernel))}, work.opset)
+    (mean,) = run_node(node, {node.input[0]: ones}, work.opset)
+    if not np.array_equal(np.rint(real / mean), np.full(real.shape, prod(kernel))):
+        raise NoIntegerForm(
+            "its windows hold different numbers of elements, so no one factor stands for them",
+            "use count_include_pad = 1, or no padding and sizes that divide",
+        )
+    channels = len(unit)
+    weight = work.add_constant(f"{node.name}.ones", np.ones((channels, 1, *kernel), np.float32))
+    for attribute in sums.attribute:
+        if attribute.name == "group":
+            attribute.i = channels
+    sums.input[1] = weight
+    node.CopyFrom(sums)
+    whole = Signal(*(spread(part, shape) for part in (unit, low, high))).scaled(prod(kernel))
+    work.check_sum(node, whole.bound)
+    return [whole]
+
+
+def _window_sum(
+    node: NodeProto, given: dict[str, Any], shape: tuple[int, ...], out: tuple[int, ...]
+) -> NodeProto:
+    """The convolution of ones over the same windows, for one channel."""
+    rank = len(shape) - 2
+    kernel = list(given["kernel_shape"])
+    strides = list(given.get("strides", [1] * rank))
+    dilations = list(given.get("dilations", [1] * rank))
+    first = list(given.get("pads", [0] * 2 * rank))[:rank]
+    last = [
+        (out[2 + i] - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1 - shape[2 + i] - first[i]
+        for i in range(rank)
+    ]
+    return helper.make_node(
+        "Conv", [node.input[0], "ones"], list(node.output), node.name, kernel_shape=kernel,
+        strides=strides, dilations=dilations, group=1, pads=[*first, *(max(0, e) for e in last)],
+    )  # fmt: skip
+
+

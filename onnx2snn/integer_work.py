@@ -1,0 +1,456 @@
+"""Rewrites the nodes of a network one after the other, until branches agree on their units."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from onnx2snn.calibrate import LayerCalibration
+from onnx2snn.classify import Placed, Role
+from onnx2snn.integer_roles import Roles
+from onnx2snn.integer_rules import FINE, MERGES, RULES, NoIntegerForm
+from onnx2snn.integer_signals import (
+    LEVELS,
+    Array,
+    Quantised,
+    Signal,
+    compact,
+    filled,
+    fits,
+    quantise,
+    spread,
+)
+from onnx2snn.passes.base import Note
+from onnx2snn.recipes import Recipe
+from onnx2snn.rewrite import HUGE
+from onnx2snn_runtime.errors import Finding
+from onnx2snn_runtime.network import MAX_TIMESTEPS
+from onnx2snn_runtime.neurons.integer import EXACT_LIMIT, SUM_LIMIT
+from onnx2snn_runtime.plan import tensor_shape
+
+INPUT_BITS, LEAST_INPUT_BITS = 15, 8  # without the sign
+ROUNDS = 40
+TOO_LARGE = "its sums could reach 2^24, where float32 no longer adds whole numbers exactly"
+
+
+class _AgainError(Exception):
+    """Bits or units have changed: start over."""
+
+
+class _MissingError(Exception):
+    """An input has no signal, because its maker was refused."""
+
+
+class IntegerWork:
+    """One network on its way into whole numbers.
+
+    Args:
+        network: the normalised float network.
+        roles: what becomes of its nodes.
+        calibration: output tensor of a neuron to its threshold in real units.
+        recipe: settings of the neurons.
+        ranges: tensor that becomes whole numbers to its largest magnitude.
+
+    Attributes:
+        placed: nodes in whole numbers.
+        thresholds: output tensor of a neuron to its integer threshold.
+        signals: tensor to its unit and bounds.
+        input_bits: tensor that becomes whole numbers to its bits, without the sign.
+        weight_bits: weighted node to the bits of its weights.
+        bounds: tensor to its largest magnitude at any step.
+        timesteps: stateful node or readout to the steps that it is proven for.
+        findings: what cannot be done.
+        notes: where weights have fewer than 8 bits.
+    """
+
+    def __init__(
+        self,
+        network: onnx.ModelProto,
+        roles: Roles,
+        calibration: Mapping[str, LayerCalibration],
+        recipe: Recipe,
+        ranges: Mapping[str, float],
+    ) -> None:
+        self.network, self.roles, self.recipe, self.ranges = network, roles, recipe, ranges
+        self.calibration = calibration
+        self.opset = next(item.version for item in network.opset_import if not item.domain)
+        graph = network.graph
+        self.given = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+        values = [*graph.value_info, *graph.input, *graph.output]
+        self.shapes = {value.name: tensor_shape(value) for value in values}
+        self.groups = _Groups(roles)
+        self.input_bits = dict.fromkeys(roles.quantised, INPUT_BITS)
+        self.units: dict[str, Array] = {}  # group to the scales of its outputs
+        self.without_weights: set[str] = set()  # groups whose branches met before any weights
+        self.start()
+
+    def start(self) -> None:
+        """Forget all but bits and common units."""
+        self.arrays: dict[str, Any] = dict(self.given)
+        self.added_shapes: dict[str, tuple[int, ...]] = {}
+        self.placed: list[Placed] = []
+        self.thresholds: dict[str, LayerCalibration] = {}
+        self.signals: dict[str, Signal] = {}
+        self.origins: dict[str, frozenset[str]] = {}
+        self.weight_bits: dict[str, int] = {}
+        self.timesteps: dict[str, int] = {}
+        self.findings: list[Finding] = []
+        self.notes: list[Note] = []
+        self.changed = False
+        self.role = Role.HEAD
+
+    def run(self) -> None:
+        """Rewrite all nodes, again as long as units or bits change."""
+        for _ in range(ROUNDS):
+            self.start()
+            try:
+                self.attempt()
+            except _AgainError:
+                continue
+            if not self.changed:
+                return
+        self.findings.append(
+            Finding("its branches come to no common unit", "convert with --precision float")
+        )
+
+    def attempt(self) -> None:
+        for index, item in enumerate(self.roles.placed):
+            node = NodeProto()
+            node.CopyFrom(item.node)
+            if item.role is Role.TAIL or index in self.roles.front or not item.moving:
+                self.placed.append(Placed(node, item.role, item.moving))
+                continue
+            self.role = item.role
+            try:
+                self.rewrite(node, item)
+            except NoIntegerForm as problem:
+                why, advice = problem.args
+                self.findings.append(Finding(why, advice, node.name, item.node.op_type))
+            except _MissingError:
+                continue
+        for name in self.roles.readouts:
+            if name in self.signals:
+                self.prove(name, SUM_LIMIT - 1, self.signals[name].bound)
+
+    def rewrite(self, node: NodeProto, item: Placed) -> None:
+        for name in dict.fromkeys(node.input):
+            if name in self.input_bits and name not in self.signals:
+                self.quantise_input(name)
+        for index, name in enumerate(node.input):
+            if name in self.input_bits:
+                node.input[index] = f"{name}.integer"
+        origins = [self.origins.get(name, frozenset()) for name in node.input]
+        arriving = frozenset().union(*origins)
+        neuron = item.role is Role.NEURON
+        self.origins.update(dict.fromkeys(node.output, frozenset() if neuron else arriving))
+        results = [self.neuron(node)] if neuron else RULES[node.op_type](self, node)
+        self.signals.update(zip(node.output, results, strict=True))
+        if item.role is Role.POOL:
+            self.prove(node.name, EXACT_LIMIT - 1, results[0].bound)
+        moving = tuple(k for k, name in enumerate(node.input) if name and name not in self.arrays)
+        self.placed.append(Placed(node, item.role, moving))
+
+    # what rules ask for
+
+    def read(self, node: NodeProto, index: int) -> Signal:
+        """The signal of an input."""
+        name = node.input[index]
+        if name in self.arrays:
+            raise NoIntegerForm("a constant among signals", "fold it into weights before")
+        if name not in self.signals:
+            raise _MissingError
+        return self.signals[name]
+
+    def constant(self, node: NodeProto, index: int) -> Array:
+        """A stored array in float64."""
+        array: Array = np.asarray(self.arrays[node.input[index]], np.float64)
+        return array
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor for one image."""
+        return (1, *(int(size) for size in self.shapes[name][1:]))
+
+    def add_constant(self, wish: str, array: Any) -> str:
+        """A new stored array; returns its name."""
+        name, count = wish, 1
+        while name in self.arrays or name in self.shapes:
+            count += 1
+            name = f"{wish}_{count}"
+        self.arrays[name] = array
+        return name
+
+    def store(self, node: NodeProto, index: int, array: Array) -> None:
+        """Give the node numbers of its own."""
+        wish = f"{node.name}.{'weight' if index == 1 else 'bias'}.integer"
+        name = self.add_constant(wish, np.ascontiguousarray(array, np.float32))
+        if index == len(node.input):
+            node.input.append(name)
+        else:
+            node.input[index] = name
+
+    def weigh(
+        self, node: NodeProto, weight: Array, low: Array, high: Array, beta: float = 1.0
+    ) -> Quantised:
+        """Integer weights [O,K] of an operator, and its bias, which is stored at once.
+
+        Args:
+            node: the operator.
+            weight: in real units per integer of the input, [O,*].
+            low: least input, broadcastable to the weights.
+            high: largest input, the same.
+            beta: factor on the bias.
+        """
+        shape, outputs = weight.shape, len(weight)
+        biased = len(node.input) > 2 and bool(node.input[2])
+        bias = np.zeros(outputs)
+        if biased:
+            bias = np.broadcast_to(self.constant(node, 2).reshape(-1) * beta, (outputs,))
+        ends = [np.broadcast_to(end, shape).reshape(outputs, -1) for end in (low, high)]
+        group = self.groups.of(node.output[0])
+        known = self.units.get(group)
+        if known is not None and len(known) != outputs:
+            raise NoIntegerForm("branches of different shapes meet", "export them in one shape")
+        found = self.with_bits(node, weight.reshape(outputs, -1), bias, ends, known)
+        if self.groups.is_uniform(group):
+            most = np.full(outputs, found.scale.max())
+            if (found.scale < most).any():
+                self.units[group] = most
+                raise _AgainError
+        if self.groups.is_shared(group) and not np.array_equal(known, found.scale):
+            self.changed |= known is not None or group in self.without_weights
+            self.units[group] = found.scale
+        if biased:
+            self.store(node, 2, found.bias)
+        self.weight_bits[node.name] = found.bits
+        return found
+
+    def with_bits(
+        self, node: NodeProto, weight: Array, bias: Array, ends: list[Array], known: Array | None
+    ) -> Quantised:
+        """The most bits with which no sum can leave the exact range."""
+        for levels in LEVELS:
+            found = quantise(weight, bias, *ends, levels, known)
+            if fits(found.partial):
+                if found.bits < LEVELS[0].bit_length() + 1:
+                    why = f"weights of {node.name!r} have {found.bits} bits: with more {TOO_LARGE}"
+                    self.notes.append(Note("integer", node.name, why))
+                return found
+            self.lower_input(node)
+        raise NoIntegerForm(TOO_LARGE, self.advice(node))
+
+    def advice(self, node: NodeProto) -> str:
+        """What helps against large sums."""
+        direct = self.signals.get(node.input[0])
+        if direct is not None and direct.bound > self.recipe.burst_limit:
+            return "put an activation between the two weighted layers, or use --precision float"
+        return "give a smaller --burst, or use --precision float"
+
+    def lower_input(self, node: NodeProto) -> None:
+        """Take a bit off the images that reach this node without a neuron, and start over."""
+        origins = self.origins.get(node.output[0], frozenset())
+        able = [name for name in origins if self.input_bits[name] > LEAST_INPUT_BITS]
+        for name in able:
+            self.input_bits[name] -= 1
+        if able:
+            raise _AgainError
+
+    def check_sum(self, node: NodeProto, bound: float) -> None:
+        """Refuse a sum without weights that float32 may not hold."""
+        if not fits(bound):
+            self.lower_input(node)
+            raise NoIntegerForm(TOO_LARGE, self.advice(node))
+
+    def weighed(self, node: NodeProto, found: Quantised, axis: int = 1) -> Signal:
+        """The signal behind weights."""
+        shape = self.shape(node.output[0])
+        parts = (found.scale, found.low, found.high)
+        return Signal(*(spread(part, shape, axis) for part in parts))
+
+    def common_unit(
+        self, output: str, signals: Sequence[Signal], shape: tuple[int, ...]
+    ) -> Array:
+        """The unit in which branches meet."""
+        group = self.groups.of(output)
+        known = self.units.get(group)
+        if known is None:
+            self.without_weights.add(group)
+            least = np.min([np.broadcast_to(s.unit, shape) for s in signals], axis=0)
+            return np.asarray(least / FINE)
+        axis = 1 if shape[1] == len(known) else -1
+        if shape[axis] != len(known):
+            raise NoIntegerForm("branches of different shapes meet", "export them in one shape")
+        return spread(known, shape, axis)
+
+    def coarsen(self, output: str, unit: Array, ratio: Array) -> None:
+        """Make a common unit coarser until a branch is a whole multiple of it."""
+        group = self.groups.of(output)
+        known = self.units.get(group)
+        if known is None or (ratio < 1).any():
+            raise NoIntegerForm(
+                "a branch without weights is finer than the weights of the other branch can be",
+                "calibrate with more images, or use --per-layer",
+            )
+        axis = 1 if unit.shape[1] == len(known) else unit.ndim - 1
+        others = tuple(k for k in range(unit.ndim) if k != axis)
+        wanted = (unit / np.floor(ratio)).max(axis=others)
+        coarse = np.abs(np.floor(ratio) / ratio - 1).max(axis=others) > 0
+        units = np.where(coarse, np.maximum(known, wanted), known)
+        if np.array_equal(units, known):
+            raise NoIntegerForm("its branches come to no common unit", "use --per-layer")
+        self.units[group] = units
+        raise _AgainError
+
+    def multiply(self, node: NodeProto, index: int, factor: Array) -> None:
+        """Put an integer factor in front of an input."""
+        source = node.input[index]
+        constant = self.add_constant(f"{node.name}.factor", factor.astype(np.float32))
+        made = f"{source}.for.{node.name}.{index}"
+        shape = np.broadcast_shapes(self.signals[source].unit.shape, factor.shape)
+        self.added_shapes[made] = shape
+        new = helper.make_node("Mul", [source, constant], [made], f"{node.name}.multiply.{index}")
+        role = Role.LINEAR if self.role is Role.POOL else self.role
+        self.placed.append(Placed(new, role, (0,)))
+        node.input[index] = made
+
+    # the image and the neurons
+
+    def quantise_input(self, name: str) -> None:
+        """Round to whole steps within the range."""
+        bits = self.input_bits[name]
+        most = float(2**bits - 1)
+        step = np.float32(self.ranges[name] / most)
+        parts = {"step": step, "lowest": np.float32(-most), "highest": np.float32(most)}
+        names = {key: self.add_constant(f"{name}.{key}", np.asarray(v)) for key, v in parts.items()}
+        lines = [
+            ("Div", [name, names["step"]], f"{name}.steps"),
+            ("Round", [f"{name}.steps"], f"{name}.rounded"),
+            ("Clip", [f"{name}.rounded", names["lowest"], names["highest"]], f"{name}.integer"),
+        ]
+        shape = self.shape(name)
+        for op, inputs, output in lines:
+            self.placed.append(
+                Placed(helper.make_node(op, inputs, [output], output), Role.HEAD, (0,))
+            )
+            self.added_shapes[output] = shape
+        self.signals[name] = self.signals[f"{name}.integer"] = filled(shape, step, -most, most)
+        self.origins[f"{name}.integer"] = frozenset([name])
+
+    def neuron(self, node: NodeProto) -> Signal:
+        """Integer threshold and bounds of a neuron."""
+        signal, layer = self.read(node, 0), node.output[0]
+        shape = self.shape(layer)
+        threshold = np.broadcast_to(np.asarray(self.calibration[layer].threshold, float), shape)
+        bound, low = signal.bound, 0.0
+        if node.op_type == "Clip":
+            ends = [float(self.arrays[name]) for name in node.input[1:3]]
+            cap = max(abs(end) for end in ends)
+            threshold = np.minimum(threshold, cap if 0 < cap < HUGE else np.inf)
+            low = self.bounds_of(node, ends, signal)
+            if node.op_type == "Clip":
+                bound = max([bound, *(np.abs(self.arrays[n]).max() for n in node.input[1:3])])
+        whole = np.maximum(np.rint(threshold / signal.unit), 1)
+        if not fits(float(whole.max())):
+            raise NoIntegerForm(
+                "its threshold is more than 2^24 times its unit", "use --per-layer or --scale"
+            )
+        entry = replace(self.calibration[layer], threshold=compact(whole).astype(np.float32))
+        self.thresholds[layer] = entry
+        self.prove(node.name, SUM_LIMIT - 1 - 2 * int(whole.max()), bound)
+        limit = float(self.recipe.burst_limit)
+        least = -limit if self.recipe.signed or low < 0 else 0.0
+        return filled(shape, whole * signal.unit, least, limit)
+
+    def bounds_of(self, node: NodeProto, ends: list[float], signal: Signal) -> float:
+        """Bounds of a Clip as whole numbers of its input; one from 0 to infinity is a ReLU."""
+        if ends[0] == 0 and ends[1] >= HUGE:
+            node.op_type = "Relu"
+            del node.input[1:]
+            return 0.0
+        for index, end in enumerate(ends, start=1):
+            whole = np.clip(np.rint(end / signal.unit), 1 - EXACT_LIMIT, EXACT_LIMIT - 1)
+            name = self.add_constant(f"{node.name}.bound.{index}", compact(whole))
+            self.arrays[name] = self.arrays[name].astype(np.float32)
+            node.input[index] = name
+        return ends[0]
+
+    def prove(self, name: str, limit: int, bound: float) -> None:
+        """Note for how many steps a sum over time holds."""
+        self.timesteps[name] = min(MAX_TIMESTEPS, limit // max(1, int(bound)))
+
+    # the result
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Largest magnitude of every tensor in whole numbers."""
+        return {name: s.bound for name, s in self.signals.items() if name not in self.input_bits}
+
+    @property
+    def scales(self) -> dict[str, Any]:
+        """Tensor to the real value of the integer 1, as short as it broadcasts."""
+        return {name: compact(s.unit).astype(np.float32) for name, s in self.signals.items()}
+
+    def model(self) -> onnx.ModelProto:
+        """The float network with its nodes and arrays replaced, not a network to run by itself."""
+        result = onnx.ModelProto()
+        result.CopyFrom(self.network)
+        graph = result.graph
+        del graph.node[:]
+        graph.node.extend(item.node for item in self.placed)
+        del graph.initializer[:]
+        graph.initializer.extend(
+            numpy_helper.from_array(np.asarray(array), name) for name, array in self.arrays.items()
+        )
+        graph.value_info.extend(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape[1:]])
+            for name, shape in self.added_shapes.items()
+        )
+        return result
+
+
+class _Groups:
+    """Tensors that must have one unit, because they meet."""
+
+    def __init__(self, roles: Roles) -> None:
+        self.parents: dict[str, str] = {}
+        self.sizes: dict[str, int] = {}
+        makers = {name: item.node for item in roles.placed for name in item.node.output}
+        for item in roles.placed:
+            if item.role is Role.TAIL or item.node.op_type not in (*MERGES, "Identity", "Dropout"):
+                continue
+            for k in item.moving:
+                self.join(item.node.input[k], item.node.output[0])
+        self.uniform: set[str] = set()
+        ahead = list(roles.readouts)
+        while ahead:
+            name = ahead.pop()
+            self.uniform.add(self.of(name))
+            maker = makers.get(name)
+            if maker is not None and maker.op_type in PASSING:
+                ahead.extend(n for n in maker.input if n in makers)
+
+    def join(self, one: str, other: str) -> None:
+        roots = self.of(one), self.of(other)
+        if roots[0] != roots[1]:
+            self.parents[roots[1]] = roots[0]
+            self.sizes[roots[0]] = self.sizes.get(roots[0], 1) + self.sizes.get(roots[1], 1)
+
+    def of(self, name: str) -> str:
+        """The tensor that stands for the group."""
+        while name in self.parents:
+            name = self.parents[name]
+        return name
+
+    def is_shared(self, group: str) -> bool:
+        return self.sizes.get(group, 1) > 1
+
+    def is_uniform(self, group: str) -> bool:
+        """Whether all outputs shall have one scale: it leads to an answer."""
+        return group in self.uniform
+
+
+PASSING = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose",
+           "Concat", "Slice", "Split", "GlobalAveragePool", "ReduceMean", "AveragePool",
+           *MERGES)  # fmt: skip
