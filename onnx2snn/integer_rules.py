@@ -129,7 +129,7 @@ def merge(work: Any, node: NodeProto) -> list[Signal]:
     target = work.common_unit(node.output[0], signals, shape)
     parts = []
     for index, signal in enumerate(signals):
-        ratio = np.broadcast_to(signal.unit, shape) / target
+        ratio = np.where(signal.is_zero, 1.0, np.broadcast_to(signal.unit, shape) / target)
         factor = np.maximum(np.rint(ratio), 1)
         if np.abs(factor / ratio - 1).max() > COMMON:
             work.coarsen(node.output[0], np.broadcast_to(signal.unit, shape), ratio)
@@ -182,12 +182,16 @@ def padding(work: Any, node: NodeProto) -> list[Signal]:
     value = node.input[2] if len(node.input) > 2 else ""
     if mode == b"constant" and value and (value not in work.arrays or work.arrays[value].any()):
         raise NoIntegerForm("it pads with a number that is not zero", "pad with zeros")
-    shape = work.shape(node.output[0])
-    unit, low, high = channels_of(work.read(node, 0))
-    if len(unit) != shape[1]:
-        raise NoIntegerForm("it pads channels", "pad the sides of pictures only")
-    low, high = np.minimum(low, 0), np.maximum(high, 0)
-    return [Signal(*(spread(part, shape) for part in (unit, low, high)))]
+    signal = work.read(node, 0)
+    channels_of(signal)
+    constants = {name: work.arrays[name] for name in node.input[1:] if name in work.arrays}
+    unit, low, high = (
+        run_node(node, {node.input[0]: part, **constants}, work.opset)[0]
+        for part in (signal.unit, signal.low, signal.high)
+    )
+    known = unit.reshape(unit.shape[1], -1).max(axis=1)
+    known = np.where(known > 0, known, known.max())  # of channels that are nothing but zeros
+    return [Signal(spread(known, unit.shape), low, high)]
 
 
 @rule("Resize")

@@ -36,6 +36,11 @@ class Signal:
         """Largest magnitude at any step."""
         return float(max(np.abs(self.low).max(), np.abs(self.high).max()))
 
+    @property
+    def is_zero(self) -> NDArray[np.bool_]:
+        """Where it never is anything but zero, as in padding: any unit will do."""
+        return (self.low == 0) & (self.high == 0)
+
     def mapped(self, function: Any) -> "Signal":
         """The same with all three arrays moved alike."""
         return Signal(function(self.unit), function(self.low), function(self.high))

@@ -277,8 +277,9 @@ class IntegerWork:
         known = self.units.get(group)
         if known is None:
             self.without_weights.add(group)
-            least = np.min([np.broadcast_to(s.unit, shape) for s in signals], axis=0)
-            return np.asarray(least / FINE)
+            units = [np.where(s.is_zero, np.inf, np.broadcast_to(s.unit, shape)) for s in signals]
+            least = np.min(units, axis=0)
+            return np.where(np.isfinite(least), least / FINE, 1.0)
         axis = 1 if shape[1] == len(known) else -1
         if shape[axis] != len(known):
             raise NoIntegerForm("branches of different shapes meet", "export them in one shape")

@@ -88,7 +88,9 @@ class _Writer:
         if rate:
             for output in self.model.graph.output:
                 if output.name in body:
-                    self.renamed[output.name] = self.unique(output.name + ".signal")
+                    signal = self.unique(output.name + ".signal")
+                    self.renamed[output.name] = signal
+                    self.describe(signal, self.shapes[output.name])
         readouts: dict[str, str] = {}
         for item in self.placed:
             node = NodeProto()

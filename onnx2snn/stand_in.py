@@ -83,7 +83,7 @@ def _counted(node: NodeProto, threshold: str) -> list[NodeProto]:
     else:
         lines = [(node.op_type, list(node.input), real)]
     lines.append(("Div", [real, threshold], name))
-    return [helper.make_node(op, inputs, [made], node.name) for op, inputs, made in lines]
+    return [helper.make_node(op, inputs, [made], made) for op, inputs, made in lines]
 
 
 def _quantised(
