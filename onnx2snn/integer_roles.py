@@ -8,7 +8,7 @@ from onnx import NodeProto
 
 from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import WEIGHTED
-from onnx2snn.integer_rules import MERGES, MOVES, RULES
+from onnx2snn.integer_rules import MOVES, RULES
 from onnx2snn_runtime.errors import Finding
 from onnx2snn_runtime.neurons.integer import IntegerIF
 from onnx2snn_runtime.ops import OPERATORS, Law
@@ -154,8 +154,6 @@ class _Placer:
 
 def why_not(node: NodeProto) -> str:
     """Why a linear operator between whole numbers is none of them."""
-    if node.op_type in ("Mul", "Div", "BatchNormalization"):
-        return "a gain that no weight could take up"
-    if node.op_type in ("Mean", *MERGES):
+    if node.op_type == "Mean":
         return "it mixes signals by fractions"
     return "it has no form in whole numbers"

@@ -27,6 +27,7 @@ MERGES = ("Add", "Sub", "Sum", "Max")
 MOVES = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice",
          "Gather", "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth")  # fmt: skip
 COMMON = 1.0 / 64  # relative error that an integer factor to a common scale may have
+FINEST_REACH = 4096  # largest magnitude that a gain in front of weights may make of spikes
 FINE = 64  # integer factor of the finest branch where no weights choose the common scale
 
 
@@ -120,10 +121,7 @@ def matrix_product(work: Any, node: NodeProto) -> list[Signal]:
 def merge(work: Any, node: NodeProto) -> list[Signal]:
     """Branches come to one unit by integer factors; the weights of a branch take its scale."""
     if any(name in work.arrays for name in node.input):
-        raise NoIntegerForm(
-            "a constant meets a signal here, and no weight took it up",
-            "fold it into a convolution before the export",
-        )
+        return channel_map(work, node)
     signals = [work.read(node, index) for index in range(len(node.input))]
     shape = work.shape(node.output[0])
     target = work.common_unit(node.output[0], signals, shape)
@@ -133,8 +131,7 @@ def merge(work: Any, node: NodeProto) -> list[Signal]:
         factor = np.maximum(np.rint(ratio), 1)
         if np.abs(factor / ratio - 1).max() > COMMON:
             work.coarsen(node.output[0], np.broadcast_to(signal.unit, shape), ratio)
-        if (factor != 1).any():
-            work.multiply(node, index, compact(factor))
+        node.input[index] = work.multiplied(node.name, node.input[index], compact(factor))
         parts.append(filled(shape, target, signal.low * factor, signal.high * factor))
     result = _merged(node.op_type, parts)
     work.check_sum(node, result.bound)
@@ -148,6 +145,50 @@ def _merged(op: str, parts: list[Signal]) -> Signal:
     if op == "Sub":
         return Signal(parts[0].unit, lows[0] - highs[1], highs[0] - lows[1])
     return Signal(parts[0].unit, np.sum(lows, axis=0), np.sum(highs, axis=0))
+
+
+@rule("Mul", "Div", "BatchNormalization")
+def channel_map(work: Any, node: NodeProto) -> list[Signal]:
+    """y = a·x + b that no weights took up: a is a whole multiple of a finer unit, b is rounded."""
+    constants = [k for k, name in enumerate(node.input) if name in work.arrays]
+    if len(node.input) - len(constants) != 1 or node.op_type in ("Sum", "Max"):
+        raise NoIntegerForm("a constant meets signals here", "fold it before the export")
+    (moving,) = set(range(len(node.input))) - set(constants)
+    signal, shape = work.read(node, moving), work.shape(node.output[0])
+    if signal.unit.shape != shape or (node.op_type == "Div" and moving):
+        raise NoIntegerForm("it is no gain and shift per channel", "fold it before the export")
+    gain, shift = _gain_and_shift(work, node, moving, shape)
+    reach = np.maximum(np.maximum(np.abs(signal.low), np.abs(signal.high)), 1)
+    finer = np.where(shift == 0, 1, np.clip(np.floor(FINEST_REACH / reach), 1, FINE))
+    unit = np.abs(gain) * signal.unit / finer
+    unit = np.where(gain == 0, np.maximum(np.abs(shift), 1) / FINE, unit)
+    factor, offset = np.sign(gain) * finer, np.rint(shift / unit)
+    made = work.multiplied(node.name, node.input[moving], compact(factor))
+    del node.input[:]
+    del node.attribute[:]
+    node.input.extend([made, work.add_constant(f"{node.name}.shift", _floats(offset))])
+    node.op_type = "Add"
+    ends = signal.low * factor + offset, signal.high * factor + offset
+    result = Signal(unit, np.minimum(*ends), np.maximum(*ends))
+    work.check_sum(node, result.bound)
+    return [result]
+
+
+def _gain_and_shift(
+    work: Any, node: NodeProto, moving: int, shape: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """a and b of a node y = a·x + b, from what it makes of 0 and 1."""
+    constants = {name: np.float64(work.arrays[name]) for name in node.input if name in work.arrays}
+    source = node.input[moving]
+    zero, one = (
+        run_node(node, {source: np.full(shape, value), **constants}, work.opset)[0]
+        for value in (0.0, 1.0)
+    )
+    return one - zero, zero
+
+
+def _floats(array: Array) -> Any:
+    return compact(array).astype(np.float32)
 
 
 @rule("Concat")

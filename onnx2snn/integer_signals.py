@@ -12,7 +12,7 @@ from onnx2snn_runtime.interpreter import Interpreter
 from onnx2snn_runtime.neurons.integer import EXACT_LIMIT
 
 Array = NDArray[np.float64]
-LEVELS = (127, 63, 31, 15, 7)  # largest weight of 8 to 4 bits
+LEVELS = (127, 63, 31)  # largest weight of 8 to 6 bits
 SMALLEST_SCALE = 2.0**-12  # of the largest scale of a layer: finer would make huge thresholds
 LARGEST_BIAS = 2.0**20
 
@@ -94,6 +94,7 @@ class Quantised:
         high: largest sum, [O].
         partial: largest magnitude of any partial sum, in any order.
         bits: of the weights.
+        loss: of the real weights by rounding, relative, weighed by the bounds of their inputs.
     """
 
     weight: Array
@@ -103,6 +104,7 @@ class Quantised:
     high: Array
     partial: float
     bits: int
+    loss: float
 
 
 def quantise(
@@ -127,8 +129,11 @@ def quantise(
     least = np.minimum(np.minimum(one, other), 0).sum(axis=1)
     most = np.maximum(np.maximum(one, other), 0).sum(axis=1)
     partial = float((np.maximum(most, -least) + np.abs(shift)).max())
+    reach = np.maximum(np.abs(low), np.abs(high))
+    missing = ((weight - whole * scale[:, np.newaxis]) * reach) ** 2
+    loss = float(np.sqrt(missing.sum() / max(((weight * reach) ** 2).sum(), 1e-300)))
     bits = levels.bit_length() + 1
-    return Quantised(whole, shift, scale, least + shift, most + shift, partial, bits)
+    return Quantised(whole, shift, scale, least + shift, most + shift, partial, bits, loss)
 
 
 SLACK = 1 + 2.0**-8  # a weight may exceed a scale that others need by this: it is cut by so little

@@ -33,6 +33,8 @@ from onnx2snn_runtime.plan import tensor_shape
 
 INPUT_BITS, LEAST_INPUT_BITS = 15, 8  # without the sign
 ROUNDS = 40
+LARGEST_LOSS = 0.1  # of weights by rounding; 8 bits usually lose a hundredth
+BETWEEN = "put an activation between the two weighted layers, or use --precision float"
 TOO_LARGE = "its sums could reach 2^24, where float32 no longer adds whole numbers exactly"
 
 
@@ -233,10 +235,16 @@ class IntegerWork:
         """The most bits with which no sum can leave the exact range."""
         for levels in LEVELS:
             found = quantise(weight, bias, *ends, levels, known)
+            if fits(found.partial) and found.loss > LARGEST_LOSS:
+                raise NoIntegerForm(
+                    f"rounding takes {100 * found.loss:.0f} % of its weights: spikes and large "
+                    "sums meet in it",
+                    BETWEEN,
+                )
             if fits(found.partial):
                 if found.bits < LEVELS[0].bit_length() + 1:
                     why = f"weights of {node.name!r} have {found.bits} bits: with more {TOO_LARGE}"
-                    self.notes.append(Note("integer", node.name, why))
+                    self.notes.append(Note("integer", node.name, why, is_warning=True))
                 return found
             self.lower_input(node)
         raise NoIntegerForm(TOO_LARGE, self.advice(node))
@@ -245,7 +253,7 @@ class IntegerWork:
         """What helps against large sums."""
         direct = self.signals.get(node.input[0])
         if direct is not None and direct.bound > self.recipe.burst_limit:
-            return "put an activation between the two weighted layers, or use --precision float"
+            return BETWEEN
         return "give a smaller --burst, or use --precision float"
 
     def lower_input(self, node: NodeProto) -> None:
@@ -304,17 +312,18 @@ class IntegerWork:
         self.units[group] = units
         raise _AgainError
 
-    def multiply(self, node: NodeProto, index: int, factor: Array) -> None:
-        """Put an integer factor in front of an input."""
-        source = node.input[index]
-        constant = self.add_constant(f"{node.name}.factor", factor.astype(np.float32))
-        made = f"{source}.for.{node.name}.{index}"
+    def multiplied(self, node: str, source: str, factor: Array) -> str:
+        """A tensor times an integer factor, for a node; the tensor itself where it is 1."""
+        if (factor == 1).all():
+            return source
+        constant = self.add_constant(f"{node}.factor", factor.astype(np.float32))
+        made = f"{source}.times.{constant}"
         shape = np.broadcast_shapes(self.signals[source].unit.shape, factor.shape)
         self.added_shapes[made] = shape
-        new = helper.make_node("Mul", [source, constant], [made], f"{node.name}.multiply.{index}")
         role = Role.LINEAR if self.role is Role.POOL else self.role
+        new = helper.make_node("Mul", [source, constant], [made], made)
         self.placed.append(Placed(new, role, (0,)))
-        node.input[index] = made
+        return made
 
     # the image and the neurons
 
