@@ -138,17 +138,19 @@ def convert(
         notes = [*notes, *integer.notes]
     else:
         spiking, thresholds = preparation.spiking(settings)
-    units = integer.units if integer else None
+    units, record = (integer.units, integer.record) if integer else (None, None)
     check = verify(network, spiking, placed, thresholds, settings, source, engine, progress, units)
     exit_rule = tune_on(source, network, spiking, settings, engine, exit_loss)
 
-    result = SpikingModel(spiking, network, settings, placed, thresholds, check, notes, tuning)
+    result = SpikingModel(
+        spiking, network, settings, placed, thresholds, check, notes, tuning, record
+    )
     write_metadata(spiking, {
         "format_version": FORMAT_VERSION,
         "onnx2snn": __version__,
         "recipe": settings.as_dict(),
         "precision": precision,
-        "integer": integer.record if integer else None,
+        "integer": record,
         "recommended_t": settings.recommended_timesteps,
         "layers": [layer.as_dict() for layer in result.layers],
         "preprocessing": steps.to_json() if steps else None,

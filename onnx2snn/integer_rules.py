@@ -159,6 +159,7 @@ def channel_map(work: Any, node: NodeProto) -> list[Signal]:
         raise NoIntegerForm("it is no gain and shift per channel", "fold it before the export")
     gain, shift = _gain_and_shift(work, node, moving, shape)
     reach = np.maximum(np.maximum(np.abs(signal.low), np.abs(signal.high)), 1)
+    reach = reach.max(axis=tuple(range(2, reach.ndim)), keepdims=True)
     finer = np.where(shift == 0, 1, np.clip(np.floor(FINEST_REACH / reach), 1, FINE))
     unit = np.abs(gain) * signal.unit / finer
     unit = np.where(gain == 0, np.maximum(np.abs(shift), 1) / FINE, unit)
@@ -166,8 +167,11 @@ def channel_map(work: Any, node: NodeProto) -> list[Signal]:
     made = work.multiplied(node.name, node.input[moving], compact(factor))
     del node.input[:]
     del node.attribute[:]
-    node.input.extend([made, work.add_constant(f"{node.name}.shift", _floats(offset))])
-    node.op_type = "Add"
+    node.input.append(made)
+    node.op_type = "Identity"
+    if offset.any():
+        node.op_type = "Add"
+        node.input.append(work.add_constant(f"{node.name}.shift", _floats(offset)))
     ends = signal.low * factor + offset, signal.high * factor + offset
     result = Signal(unit, np.minimum(*ends), np.maximum(*ends))
     work.check_sum(node, result.bound)

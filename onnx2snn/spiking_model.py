@@ -9,6 +9,7 @@ import onnx
 from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import multiplications
+from onnx2snn.integer_units import described
 from onnx2snn.recipes import Recipe
 from onnx2snn.tune import Tuning
 from onnx2snn.verify import Check
@@ -64,6 +65,7 @@ class SpikingModel:
         check: comparison with the ANN, layer by layer.
         notes: what the passes did, and why a rewrite did not fire.
         tuning: what the tuner tried and chose, or None.
+        integer: bits and proven steps of a network in whole numbers, or None.
     """
 
     proto: onnx.ModelProto
@@ -74,6 +76,7 @@ class SpikingModel:
     check: Check
     notes: list[Any]
     tuning: Tuning | None = None
+    integer: dict[str, Any] | None = None
 
     @property
     def layers(self) -> list[Layer]:
@@ -138,4 +141,6 @@ class SpikingModel:
             self.work.text,
             f"check: {self.check.text}",
         ]
+        if self.integer is not None:
+            lines.insert(1, described(self.integer))
         return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Spiking networks of one layer, written without the converter."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,10 @@ CONSTANTS: dict[str, list[np.ndarray]] = {
     "PRelu": [np.linspace(-0.5, 0.5, SHAPE[0], dtype=np.float32).reshape(-1, 1, 1)],
 }
 RANGES = {"Clip": (-0.25, 1.5)}
+WHOLE_BOUNDS = (
+    np.linspace(-40, -10, SHAPE[0]).round().astype(np.float32).reshape(1, -1, 1, 1),
+    np.float32(300),
+)
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,14 @@ class Layer:
         return f"{self.family}-{self.op}{self.moving if self.moving > 1 else ''}"
 
     @property
+    def is_whole(self) -> bool:
+        """Takes whole numbers only."""
+        return self.family.startswith("Integer")
+
+    @property
     def is_exact(self) -> bool:
-        """Piecewise linear: nothing in it may be rounded in two ways."""
-        return self.op in ACTIVATIONS and ACTIVATIONS[self.op].rectifier
+        """Piecewise linear or whole: nothing in it may be rounded in two ways."""
+        return self.is_whole or self.op in ACTIVATIONS and ACTIVATIONS[self.op].rectifier
 
     @property
     def signals(self) -> list[str]:
@@ -59,14 +68,18 @@ class Layer:
         return [f"signal_{index}" for index in range(self.moving)]
 
 
-def threshold() -> np.ndarray:
+def threshold(whole: bool = False) -> np.ndarray:
     """A threshold per channel, [1,C,1,1]; no power of two, so that quotients are rounded."""
+    if whole:
+        return np.linspace(7, 31, SHAPE[0]).round().astype(np.float32).reshape(1, -1, 1, 1)
     return np.linspace(0.07, 0.31, SHAPE[0], dtype=np.float32).reshape(1, -1, 1, 1)
 
 
 def law_parameters(layer: Layer) -> dict[str, float]:
     """The numbers of a spiking law as the converter sets them."""
     entry = ACTIVATIONS.get(layer.op)
+    if layer.family == "IntegerIF":
+        return {"v0": 0.5, "burst_limit": BURST_LIMIT, "lower_limit": -BURST_LIMIT}
     if entry is None or layer.family not in ("BurstIF", "Refine"):
         return {}
     low, high = RANGES.get(layer.op, (entry.low, entry.high))
@@ -88,7 +101,7 @@ def one_layer(layer: Layer, opset: int = OPSET) -> onnx.ModelProto:
     weights = {f"constant_{i}": np.asarray(value) for i, value in enumerate(layer.constants)}
     inputs = [*layer.signals, *weights]
     if operator.spiking:
-        weights["threshold"] = threshold()
+        weights["threshold"] = threshold(layer.is_whole)
         inputs.append("threshold")
     if operator.needs_step:
         inputs.append("step.next")
@@ -119,12 +132,12 @@ def one_layer(layer: Layer, opset: int = OPSET) -> onnx.ModelProto:
         [
             *(make(name, TensorProto.FLOAT, ["N", *SHAPE]) for name in layer.signals),
             *clock[0],
-            *(make(name, TensorProto.FLOAT, ["N", *shape]) for name, shape in states.items()),
+            *(make(name, operator.state_type, ["N", *shape]) for name, shape in states.items()),
         ],
         [
             make("y", TensorProto.FLOAT, ["N", *layer.output]),
             *clock[1],
-            *(make(f"{n}.next", TensorProto.FLOAT, ["N", *shape]) for n, shape in states.items()),
+            *(make(f"{n}.next", operator.state_type, ["N", *s]) for n, s in states.items()),
         ],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )  # fmt: skip
@@ -138,11 +151,17 @@ def one_layer(layer: Layer, opset: int = OPSET) -> onnx.ModelProto:
 
 def spiking_layers() -> list[Layer]:
     """Every spiking family with every activation."""
-    return [
+    layers = [
         Layer(family, op, constants=tuple(CONSTANTS.get(op, ())))
         for family, law in sorted(FAMILIES.items())
         if law.spiking
-        for op in ACTIVATIONS
+        for op in law.activations or ACTIVATIONS
+    ]
+    return [
+        replace(layer, constants=WHOLE_BOUNDS if layer.constants else ())
+        if layer.is_whole
+        else layer
+        for layer in layers
     ]
 
 
@@ -170,6 +189,7 @@ def other_layers() -> list[Layer]:
               output=(channels,)),
         Layer("LIPool", "Max", moving=2),
         Layer("Readout", "Identity"),
+        Layer("IntegerReadout", "Mul", constants=(np.float32(0.37),)),
     ]  # fmt: skip
 
 
@@ -177,4 +197,7 @@ def frames(layer: Layer, steps: int = 8, images: int = 4, seed: int = 0) -> dict
     """Noise for every signal, [T,N,C,H,W]."""
     generator = np.random.default_rng(seed)
     shape = (steps, images, *SHAPE)
-    return {name: generator.normal(0.3, 1.0, shape).astype(np.float32) for name in layer.signals}
+    noise = {name: generator.normal(0.3, 1.0, shape) for name in layer.signals}
+    if layer.is_whole:
+        noise = {name: np.rint(100 * array) for name, array in noise.items()}
+    return {name: array.astype(np.float32) for name, array in noise.items()}

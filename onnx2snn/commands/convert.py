@@ -174,6 +174,7 @@ def document(result: SpikingModel, output: Path | None, warned: list[str]) -> di
     return {
         "output": str(output) if output else None,
         "recipe": result.recipe.as_dict(),
+        "precision": "float" if result.integer is None else "int8",
         "layers": [layer.as_dict() for layer in result.layers],
         "work": result.work.as_dict(),
         "verified": result.check.passed,

@@ -10,6 +10,7 @@ import onnx
 
 from onnx2snn.commands.plan_table import plan_of, show_plan
 from onnx2snn.console import print_out, print_table
+from onnx2snn.integer_units import described
 from onnx2snn.work import describe
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.files import load_model
@@ -43,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
         recipe = found["metadata"].get("recipe", {})
         print_out(f"recipe {recipe.get('name')}, recommended T {found['recommended_t']}, "
                   f"verified {found['metadata'].get('verified')}")  # fmt: skip
+        if found["precision"] != "float":
+            print_out(described(found["metadata"]["integer"]))
         if options.plan:
             show_plan(found["plan"])
     else:
@@ -73,6 +76,8 @@ def spiking(model: onnx.ModelProto) -> dict[str, Any]:
         "layers": layers,
         "work": metadata.get("work"),
         "metadata": metadata,
+        "precision": "int8" if metadata.get("integer") else "float",
+        "weight_bits": (metadata.get("integer") or {}).get("weight_bits"),
         "recommended_t": metadata.get("recommended_t"),
     }
 

@@ -15,6 +15,7 @@ import networks
 import numpy as np
 import pytest
 from conformance.node_cases import node_cases, reason_to_skip
+from onnx import helper
 from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 from spiking_layers import frames, one_layer, other_layers, spiking_layers, threshold
@@ -75,7 +76,7 @@ def test_the_reference_is_the_function_in_the_file(layer):
     states = {
         value.name: np.zeros(
             [size.dim_value or 4 for size in value.type.tensor_type.shape.dim],
-            np.int64 if value.name == "step" else np.float32,
+            helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
         )
         for value in model.graph.input
         if value.name not in feeds
