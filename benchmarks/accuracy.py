@@ -84,7 +84,9 @@ CASES = [
 ]  # fmt: skip
 
 
-def measure(case: Case, shared: Path, recipe: str, samples: int) -> dict[str, object]:
+def measure(
+    case: Case, shared: Path, recipe: str, samples: int, precision: str = "float"
+) -> dict[str, object]:
     """Convert with a recipe and evaluate."""
 
     def path(name: str) -> Path:
@@ -97,6 +99,7 @@ def measure(case: Case, shared: Path, recipe: str, samples: int) -> dict[str, ob
         calibration_samples=samples,
         recipe=recipe,
         preprocess=case.preprocess,
+        precision=precision,
     )
     converted = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:

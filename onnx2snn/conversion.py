@@ -12,7 +12,7 @@ import onnx_ir
 from onnx2snn import __version__
 from onnx2snn.calibrate import check_rule
 from onnx2snn.calibration_images import CalibrationSource
-from onnx2snn.integer import PRECISIONS, to_integers
+from onnx2snn.integer.build import PRECISIONS, to_integers
 from onnx2snn.passes import normalise
 from onnx2snn.preparation import Progress, prepare
 from onnx2snn.recipes import Recipe, find_recipe

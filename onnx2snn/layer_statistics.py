@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx2snn.energy import EnergyMeter, Traffic
-from onnx2snn.integer_units import units_of
+from onnx2snn.integer.units import units_of
 from onnx2snn_runtime.engine import Observer
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import Plan, Stateful

@@ -9,7 +9,7 @@ import onnx
 from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import multiplications
-from onnx2snn.integer_units import described
+from onnx2snn.integer.units import described
 from onnx2snn.recipes import Recipe
 from onnx2snn.tune import Tuning
 from onnx2snn.verify import Check

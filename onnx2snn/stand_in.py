@@ -42,7 +42,7 @@ def to_ann(
             if not operator.activation.is_standard(opset):
                 plain.domain = COMPOSITES
             stored = node.input[operator.signature.inputs] if operator.spiking else ""
-            threshold = numpy_helper.to_array(arrays[stored]) if stored else np.float32(1)
+            threshold = numpy_helper.to_array(arrays[stored]) if stored else np.ones(1, np.float32)
             if operator.sends_counts:
                 *before, plain = _counted(plain, stored)
                 nodes.extend(before)

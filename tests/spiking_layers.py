@@ -60,7 +60,7 @@ class Layer:
     @property
     def is_exact(self) -> bool:
         """Piecewise linear or whole: nothing in it may be rounded in two ways."""
-        return self.is_whole or self.op in ACTIVATIONS and ACTIVATIONS[self.op].rectifier
+        return self.is_whole or (self.op in ACTIVATIONS and ACTIVATIONS[self.op].rectifier)
 
     @property
     def signals(self) -> list[str]:

@@ -10,7 +10,7 @@ import onnx
 
 from onnx2snn.commands.plan_table import plan_of, show_plan
 from onnx2snn.console import print_out, print_table
-from onnx2snn.integer_units import described
+from onnx2snn.integer.units import described
 from onnx2snn.work import describe
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.files import load_model

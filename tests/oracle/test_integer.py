@@ -15,7 +15,7 @@ from networks import Builder, images, small_cnn
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx2snn
-from onnx2snn.integer_signals import quantise
+from onnx2snn.integer.signals import quantise
 from onnx2snn_runtime.backends import backend_classes
 from onnx2snn_runtime.errors import UnsupportedError, UsageError
 from onnx2snn_runtime.format import read_metadata
@@ -211,7 +211,7 @@ def test_the_bound_holds_for_every_order(seed, count, levels):
     generator = np.random.default_rng(seed)
     weight, bias = generator.normal(0, 1, (3, count)), generator.normal(0, 5, 3)
     low, high = -generator.integers(0, 16, (3, count)), generator.integers(0, 16, (3, count))
-    found = quantise(weight, bias, low, high, levels, None)
+    found = quantise(weight, bias, np.stack([low, high]), levels, None)
     assert np.abs(found.weight).max() <= levels
     for _ in range(5):
         terms = found.weight * generator.integers(low, high + 1)

@@ -2,19 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, helper
 
 from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.classify import Placed, Role
-from onnx2snn.integer_roles import Roles
-from onnx2snn.integer_rules import FINE, MERGES, RULES, NoIntegerForm
-from onnx2snn.integer_signals import (
+from onnx2snn.integer.graph import IntegerGraph, MissingSignalError
+from onnx2snn.integer.groups import Groups
+from onnx2snn.integer.roles import Roles
+from onnx2snn.integer.rules import FINE, RULES
+from onnx2snn.integer.signals import (
     LEVELS,
     Array,
+    NoIntegerFormError,
     Quantised,
     Signal,
     compact,
@@ -27,9 +29,7 @@ from onnx2snn.passes.base import Note
 from onnx2snn.recipes import Recipe
 from onnx2snn.rewrite import HUGE
 from onnx2snn_runtime.errors import Finding
-from onnx2snn_runtime.network import MAX_TIMESTEPS
 from onnx2snn_runtime.neurons.integer import EXACT_LIMIT, SUM_LIMIT
-from onnx2snn_runtime.plan import tensor_shape
 
 INPUT_BITS, LEAST_INPUT_BITS = 15, 8  # without the sign
 ROUNDS = 40
@@ -42,11 +42,7 @@ class _AgainError(Exception):
     """Bits or units have changed: start over."""
 
 
-class _MissingError(Exception):
-    """An input has no signal, because its maker was refused."""
-
-
-class IntegerWork:
+class IntegerWork(IntegerGraph):
     """One network on its way into whole numbers.
 
     Args:
@@ -57,13 +53,9 @@ class IntegerWork:
         ranges: tensor that becomes whole numbers to its largest magnitude.
 
     Attributes:
-        placed: nodes in whole numbers.
         thresholds: output tensor of a neuron to its integer threshold.
-        signals: tensor to its unit and bounds.
         input_bits: tensor that becomes whole numbers to its bits, without the sign.
         weight_bits: weighted node to the bits of its weights.
-        bounds: tensor to its largest magnitude at any step.
-        timesteps: stateful node or readout to the steps that it is proven for.
         findings: what cannot be done.
         notes: where weights have fewer than 8 bits.
     """
@@ -76,33 +68,23 @@ class IntegerWork:
         recipe: Recipe,
         ranges: Mapping[str, float],
     ) -> None:
-        self.network, self.roles, self.recipe, self.ranges = network, roles, recipe, ranges
+        self.roles, self.recipe, self.ranges = roles, recipe, ranges
         self.calibration = calibration
-        self.opset = next(item.version for item in network.opset_import if not item.domain)
-        graph = network.graph
-        self.given = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-        values = [*graph.value_info, *graph.input, *graph.output]
-        self.shapes = {value.name: tensor_shape(value) for value in values}
-        self.groups = _Groups(roles)
+        self.groups = Groups(roles)
         self.input_bits = dict.fromkeys(roles.quantised, INPUT_BITS)
         self.units: dict[str, Array] = {}  # group to the scales of its outputs
         self.without_weights: set[str] = set()  # groups whose branches met before any weights
-        self.start()
+        super().__init__(network, roles.quantised)
 
     def start(self) -> None:
         """Forget all but bits and common units."""
-        self.arrays: dict[str, Any] = dict(self.given)
-        self.added_shapes: dict[str, tuple[int, ...]] = {}
-        self.placed: list[Placed] = []
+        super().start()
         self.thresholds: dict[str, LayerCalibration] = {}
-        self.signals: dict[str, Signal] = {}
         self.origins: dict[str, frozenset[str]] = {}
         self.weight_bits: dict[str, int] = {}
-        self.timesteps: dict[str, int] = {}
         self.findings: list[Finding] = []
         self.notes: list[Note] = []
         self.changed = False
-        self.role = Role.HEAD
 
     def run(self) -> None:
         """Rewrite all nodes, again as long as units or bits change."""
@@ -119,6 +101,7 @@ class IntegerWork:
         )
 
     def attempt(self) -> None:
+        """Rewrite all nodes once."""
         for index, item in enumerate(self.roles.placed):
             node = NodeProto()
             node.CopyFrom(item.node)
@@ -127,17 +110,18 @@ class IntegerWork:
                 continue
             self.role = item.role
             try:
-                self.rewrite(node, item)
-            except NoIntegerForm as problem:
+                self.rewrite_node(node, item)
+            except NoIntegerFormError as problem:
                 why, advice = problem.args
                 self.findings.append(Finding(why, advice, node.name, item.node.op_type))
-            except _MissingError:
+            except MissingSignalError:
                 continue
         for name in self.roles.readouts:
             if name in self.signals:
                 self.prove(name, SUM_LIMIT - 1, self.signals[name].bound)
 
-    def rewrite(self, node: NodeProto, item: Placed) -> None:
+    def rewrite_node(self, node: NodeProto, item: Placed) -> None:
+        """One node in whole numbers, behind what it needs."""
         for name in dict.fromkeys(node.input):
             if name in self.input_bits and name not in self.signals:
                 self.quantise_input(name)
@@ -154,44 +138,6 @@ class IntegerWork:
             self.prove(node.name, EXACT_LIMIT - 1, results[0].bound)
         moving = tuple(k for k, name in enumerate(node.input) if name and name not in self.arrays)
         self.placed.append(Placed(node, item.role, moving))
-
-    # what rules ask for
-
-    def read(self, node: NodeProto, index: int) -> Signal:
-        """The signal of an input."""
-        name = node.input[index]
-        if name in self.arrays:
-            raise NoIntegerForm("a constant among signals", "fold it into weights before")
-        if name not in self.signals:
-            raise _MissingError
-        return self.signals[name]
-
-    def constant(self, node: NodeProto, index: int) -> Array:
-        """A stored array in float64."""
-        array: Array = np.asarray(self.arrays[node.input[index]], np.float64)
-        return array
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor for one image."""
-        return (1, *(int(size) for size in self.shapes[name][1:]))
-
-    def add_constant(self, wish: str, array: Any) -> str:
-        """A new stored array; returns its name."""
-        name, count = wish, 1
-        while name in self.arrays or name in self.shapes:
-            count += 1
-            name = f"{wish}_{count}"
-        self.arrays[name] = array
-        return name
-
-    def store(self, node: NodeProto, index: int, array: Array) -> None:
-        """Give the node numbers of its own."""
-        wish = f"{node.name}.{'weight' if index == 1 else 'bias'}.integer"
-        name = self.add_constant(wish, np.ascontiguousarray(array, np.float32))
-        if index == len(node.input):
-            node.input.append(name)
-        else:
-            node.input[index] = name
 
     def weigh(
         self, node: NodeProto, weight: Array, low: Array, high: Array, beta: float = 1.0
@@ -210,18 +156,21 @@ class IntegerWork:
         bias = np.zeros(outputs)
         if biased:
             bias = np.broadcast_to(self.constant(node, 2).reshape(-1) * beta, (outputs,))
-        ends = [np.broadcast_to(end, shape).reshape(outputs, -1) for end in (low, high)]
+        ends = np.stack([np.broadcast_to(end, shape).reshape(outputs, -1) for end in (low, high)])
         group = self.groups.of(node.output[0])
         known = self.units.get(group)
         if known is not None and len(known) != outputs:
-            raise NoIntegerForm("branches of different shapes meet", "export them in one shape")
+            raise NoIntegerFormError(
+                "branches of different shapes meet", "export them in one shape"
+            )
         found = self.with_bits(node, weight.reshape(outputs, -1), bias, ends, known)
         if self.groups.is_uniform(group):
             most = np.full(outputs, found.scale.max())
             if (found.scale < most).any():
                 self.units[group] = most
                 raise _AgainError
-        if self.groups.is_shared(group) and not np.array_equal(known, found.scale):
+        settled = known is not None and np.array_equal(known, found.scale)
+        if self.groups.is_shared(group) and not settled:
             self.changed |= known is not None or group in self.without_weights
             self.units[group] = found.scale
         if biased:
@@ -230,13 +179,13 @@ class IntegerWork:
         return found
 
     def with_bits(
-        self, node: NodeProto, weight: Array, bias: Array, ends: list[Array], known: Array | None
+        self, node: NodeProto, weight: Array, bias: Array, ends: Array, known: Array | None
     ) -> Quantised:
         """The most bits with which no sum can leave the exact range."""
         for levels in LEVELS:
-            found = quantise(weight, bias, *ends, levels, known)
+            found = quantise(weight, bias, ends, levels, known)
             if fits(found.partial) and found.loss > LARGEST_LOSS:
-                raise NoIntegerForm(
+                raise NoIntegerFormError(
                     f"rounding takes {100 * found.loss:.0f} % of its weights: spikes and large "
                     "sums meet in it",
                     BETWEEN,
@@ -247,7 +196,7 @@ class IntegerWork:
                     self.notes.append(Note("integer", node.name, why, is_warning=True))
                 return found
             self.lower_input(node)
-        raise NoIntegerForm(TOO_LARGE, self.advice(node))
+        raise NoIntegerFormError(TOO_LARGE, self.advice(node))
 
     def advice(self, node: NodeProto) -> str:
         """What helps against large sums."""
@@ -269,17 +218,9 @@ class IntegerWork:
         """Refuse a sum without weights that float32 may not hold."""
         if not fits(bound):
             self.lower_input(node)
-            raise NoIntegerForm(TOO_LARGE, self.advice(node))
+            raise NoIntegerFormError(TOO_LARGE, self.advice(node))
 
-    def weighed(self, node: NodeProto, found: Quantised, axis: int = 1) -> Signal:
-        """The signal behind weights."""
-        shape = self.shape(node.output[0])
-        parts = (found.scale, found.low, found.high)
-        return Signal(*(spread(part, shape, axis) for part in parts))
-
-    def common_unit(
-        self, output: str, signals: Sequence[Signal], shape: tuple[int, ...]
-    ) -> Array:
+    def common_unit(self, output: str, signals: Sequence[Signal], shape: tuple[int, ...]) -> Array:
         """The unit in which branches meet."""
         group = self.groups.of(output)
         known = self.units.get(group)
@@ -290,7 +231,9 @@ class IntegerWork:
             return np.where(np.isfinite(least), least / FINE, 1.0)
         axis = 1 if shape[1] == len(known) else -1
         if shape[axis] != len(known):
-            raise NoIntegerForm("branches of different shapes meet", "export them in one shape")
+            raise NoIntegerFormError(
+                "branches of different shapes meet", "export them in one shape"
+            )
         return spread(known, shape, axis)
 
     def coarsen(self, output: str, unit: Array, ratio: Array) -> None:
@@ -298,7 +241,7 @@ class IntegerWork:
         group = self.groups.of(output)
         known = self.units.get(group)
         if known is None or (ratio < 1).any():
-            raise NoIntegerForm(
+            raise NoIntegerFormError(
                 "a branch without weights is finer than the weights of the other branch can be",
                 "calibrate with more images, or use --per-layer",
             )
@@ -308,22 +251,9 @@ class IntegerWork:
         coarse = np.abs(np.floor(ratio) / ratio - 1).max(axis=others) > 0
         units = np.where(coarse, np.maximum(known, wanted), known)
         if np.array_equal(units, known):
-            raise NoIntegerForm("its branches come to no common unit", "use --per-layer")
+            raise NoIntegerFormError("its branches come to no common unit", "use --per-layer")
         self.units[group] = units
         raise _AgainError
-
-    def multiplied(self, node: str, source: str, factor: Array) -> str:
-        """A tensor times an integer factor, for a node; the tensor itself where it is 1."""
-        if (factor == 1).all():
-            return source
-        constant = self.add_constant(f"{node}.factor", factor.astype(np.float32))
-        made = f"{source}.times.{constant}"
-        shape = np.broadcast_shapes(self.signals[source].unit.shape, factor.shape)
-        self.added_shapes[made] = shape
-        role = Role.LINEAR if self.role is Role.POOL else self.role
-        new = helper.make_node("Mul", [source, constant], [made], made)
-        self.placed.append(Placed(new, role, (0,)))
-        return made
 
     # the image and the neurons
 
@@ -363,7 +293,7 @@ class IntegerWork:
                 bound = max([bound, *(np.abs(self.arrays[n]).max() for n in node.input[1:3])])
         whole = np.maximum(np.rint(threshold / signal.unit), 1)
         if not fits(float(whole.max())):
-            raise NoIntegerForm(
+            raise NoIntegerFormError(
                 "its threshold is more than 2^24 times its unit", "use --per-layer or --scale"
             )
         entry = replace(self.calibration[layer], threshold=compact(whole).astype(np.float32))
@@ -385,82 +315,3 @@ class IntegerWork:
             self.arrays[name] = self.arrays[name].astype(np.float32)
             node.input[index] = name
         return ends[0]
-
-    def prove(self, name: str, limit: int, bound: float) -> None:
-        """Note for how many steps a sum over time holds."""
-        self.timesteps[name] = min(MAX_TIMESTEPS, limit // max(1, int(bound)))
-
-    # the result
-
-    @property
-    def bounds(self) -> dict[str, float]:
-        """Largest magnitude of every tensor in whole numbers."""
-        return {name: s.bound for name, s in self.signals.items() if name not in self.input_bits}
-
-    @property
-    def scales(self) -> dict[str, Any]:
-        """Tensor to the real value of the integer 1, as short as it broadcasts."""
-        return {name: compact(s.unit).astype(np.float32) for name, s in self.signals.items()}
-
-    def model(self) -> onnx.ModelProto:
-        """The float network with its nodes and arrays replaced, not a network to run by itself."""
-        result = onnx.ModelProto()
-        result.CopyFrom(self.network)
-        graph = result.graph
-        del graph.node[:]
-        graph.node.extend(item.node for item in self.placed)
-        del graph.initializer[:]
-        graph.initializer.extend(
-            numpy_helper.from_array(np.asarray(array), name) for name, array in self.arrays.items()
-        )
-        graph.value_info.extend(
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape[1:]])
-            for name, shape in self.added_shapes.items()
-        )
-        return result
-
-
-class _Groups:
-    """Tensors that must have one unit, because they meet."""
-
-    def __init__(self, roles: Roles) -> None:
-        self.parents: dict[str, str] = {}
-        self.sizes: dict[str, int] = {}
-        makers = {name: item.node for item in roles.placed for name in item.node.output}
-        for item in roles.placed:
-            if item.role is Role.TAIL or item.node.op_type not in (*MERGES, "Identity", "Dropout"):
-                continue
-            for k in item.moving:
-                self.join(item.node.input[k], item.node.output[0])
-        self.uniform: set[str] = set()
-        ahead = list(roles.readouts)
-        while ahead:
-            name = ahead.pop()
-            self.uniform.add(self.of(name))
-            maker = makers.get(name)
-            if maker is not None and maker.op_type in PASSING:
-                ahead.extend(n for n in maker.input if n in makers)
-
-    def join(self, one: str, other: str) -> None:
-        roots = self.of(one), self.of(other)
-        if roots[0] != roots[1]:
-            self.parents[roots[1]] = roots[0]
-            self.sizes[roots[0]] = self.sizes.get(roots[0], 1) + self.sizes.get(roots[1], 1)
-
-    def of(self, name: str) -> str:
-        """The tensor that stands for the group."""
-        while name in self.parents:
-            name = self.parents[name]
-        return name
-
-    def is_shared(self, group: str) -> bool:
-        return self.sizes.get(group, 1) > 1
-
-    def is_uniform(self, group: str) -> bool:
-        """Whether all outputs shall have one scale: it leads to an answer."""
-        return group in self.uniform
-
-
-PASSING = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose",
-           "Concat", "Slice", "Split", "GlobalAveragePool", "ReduceMean", "AveragePool",
-           *MERGES)  # fmt: skip

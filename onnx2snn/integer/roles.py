@@ -8,7 +8,8 @@ from onnx import NodeProto
 
 from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import WEIGHTED
-from onnx2snn.integer_rules import MOVES, RULES
+from onnx2snn.integer import pooling  # noqa: F401  (registration)
+from onnx2snn.integer.rules import MOVES, RULES
 from onnx2snn_runtime.errors import Finding
 from onnx2snn_runtime.neurons.integer import IntegerIF
 from onnx2snn_runtime.ops import OPERATORS, Law
@@ -41,9 +42,7 @@ class Roles:
     def layers(self) -> list[str]:
         """Output tensors of neurons and poolings."""
         return [
-            item.node.output[0]
-            for item in self.placed
-            if item.role in (Role.NEURON, Role.POOL)
+            item.node.output[0] for item in self.placed if item.role in (Role.NEURON, Role.POOL)
         ]
 
 
@@ -137,10 +136,7 @@ class _Placer:
     def find_readouts(self) -> None:
         """Whole numbers that the float tail or the caller reads."""
         wanted = [
-            name
-            for item in self.roles.placed
-            if item.role is Role.TAIL
-            for name in item.node.input
+            name for item in self.roles.placed if item.role is Role.TAIL for name in item.node.input
         ]
         names = dict.fromkeys([*wanted, *self.outputs])
         self.roles.readouts = [name for name in names if name in self.whole]

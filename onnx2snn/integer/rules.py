@@ -5,14 +5,14 @@ outputs. What it cannot do it refuses with a reason.
 """
 
 from collections.abc import Callable
-from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import NodeProto, helper
 
-from onnx2snn.integer_signals import (
+from onnx2snn.integer.signals import (
     Array,
+    NoIntegerFormError,
     Signal,
     compact,
     filled,
@@ -21,7 +21,10 @@ from onnx2snn.integer_signals import (
     spread,
 )
 
-Rule = Callable[[Any, NodeProto], list[Signal]]
+if TYPE_CHECKING:
+    from onnx2snn.integer.work import IntegerWork
+
+Rule = Callable[["IntegerWork", NodeProto], list[Signal]]
 RULES: dict[str, Rule] = {}
 MERGES = ("Add", "Sub", "Sum", "Max")
 MOVES = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice",
@@ -29,10 +32,6 @@ MOVES = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "T
 COMMON = 1.0 / 64  # relative error that an integer factor to a common scale may have
 FINEST_REACH = 4096  # largest magnitude that a gain in front of weights may make of spikes
 FINE = 64  # integer factor of the finest branch where no weights choose the common scale
-
-
-class NoIntegerForm(Exception):
-    """A node cannot be written in whole numbers; carries the reason and the advice."""
 
 
 def rule(*operators: str) -> Callable[[Rule], Rule]:
@@ -54,14 +53,14 @@ def channels_of(signal: Signal) -> tuple[Array, Array, Array]:
     """Unit, low and high of each channel."""
     found = per_channel(signal)
     if found is None:
-        raise NoIntegerForm(
+        raise NoIntegerFormError(
             "its input has several units in one channel", "pool or flatten after this operator"
         )
     return found
 
 
 @rule("Conv")
-def convolution(work: Any, node: NodeProto) -> list[Signal]:
+def convolution(work: "IntegerWork", node: NodeProto) -> list[Signal]:
     """Weights [O,I/g,*]: input units go into them, one scale per output channel."""
     weight = work.constant(node, 1)
     group = int(attributes_of(node).get("group", 1))
@@ -80,13 +79,13 @@ def _grouped(values: Array, group: int, repeats: int) -> Array:
 
 
 @rule("ConvTranspose")
-def transposed_convolution(work: Any, node: NodeProto) -> list[Signal]:
+def transposed_convolution(work: "IntegerWork", node: NodeProto) -> list[Signal]:
     """Weights [I,O/g,*]."""
     weight = work.constant(node, 1)
     group = int(attributes_of(node).get("group", 1))
     inputs, per_group, *kernel = weight.shape
-    ordered = weight.reshape(group, inputs // group, per_group, -1).transpose(0, 2, 1, 3)
-    ordered = ordered.reshape(group * per_group, inputs // group, -1)
+    split = weight.reshape(group, inputs // group, per_group, -1).transpose(0, 2, 1, 3)
+    ordered = split.reshape(group * per_group, inputs // group, -1)
     parts = [_grouped(v, group, per_group) for v in channels_of(work.read(node, 0))]
     unit, low, high = (part[:, :, np.newaxis] for part in parts)
     found = work.weigh(node, ordered * unit, low, high)
@@ -96,16 +95,16 @@ def transposed_convolution(work: Any, node: NodeProto) -> list[Signal]:
 
 
 @rule("Gemm", "MatMul")
-def matrix_product(work: Any, node: NodeProto) -> list[Signal]:
+def matrix_product(work: "IntegerWork", node: NodeProto) -> list[Signal]:
     """Weights [K,O] (or [O,K]); units along the last axis of the input go into them."""
     weight, given = work.constant(node, 1), attributes_of(node)
     signal = work.read(node, 0)
     if weight.ndim != 2 or given.get("transA", 0):
-        raise NoIntegerForm("its weights are no plain matrix", "use a Gemm with transA = 0")
+        raise NoIntegerFormError("its weights are no plain matrix", "use a Gemm with transA = 0")
     turned = bool(given.get("transB", 0))
     rows = signal.mapped(lambda part: part.reshape(-1, part.shape[-1]))
     if not np.array_equal(np.broadcast_to(rows.unit[:1], rows.unit.shape), rows.unit):
-        raise NoIntegerForm("its rows have different units", "flatten the input first")
+        raise NoIntegerFormError("its rows have different units", "flatten the input first")
     matrix = (weight if turned else weight.T) * given.get("alpha", 1.0) * rows.unit[0]
     found = work.weigh(
         node, matrix, rows.low.min(axis=0), rows.high.max(axis=0), given.get("beta", 1.0)
@@ -118,7 +117,7 @@ def matrix_product(work: Any, node: NodeProto) -> list[Signal]:
 
 
 @rule(*MERGES)
-def merge(work: Any, node: NodeProto) -> list[Signal]:
+def merge(work: "IntegerWork", node: NodeProto) -> list[Signal]:
     """Branches come to one unit by integer factors; the weights of a branch take its scale."""
     if any(name in work.arrays for name in node.input):
         return channel_map(work, node)
@@ -148,15 +147,15 @@ def _merged(op: str, parts: list[Signal]) -> Signal:
 
 
 @rule("Mul", "Div", "BatchNormalization")
-def channel_map(work: Any, node: NodeProto) -> list[Signal]:
+def channel_map(work: "IntegerWork", node: NodeProto) -> list[Signal]:
     """y = a·x + b that no weights took up: a is a whole multiple of a finer unit, b is rounded."""
     constants = [k for k, name in enumerate(node.input) if name in work.arrays]
     if len(node.input) - len(constants) != 1 or node.op_type in ("Sum", "Max"):
-        raise NoIntegerForm("a constant meets signals here", "fold it before the export")
+        raise NoIntegerFormError("a constant meets signals here", "fold it before the export")
     (moving,) = set(range(len(node.input))) - set(constants)
     signal, shape = work.read(node, moving), work.shape(node.output[0])
     if signal.unit.shape != shape or (node.op_type == "Div" and moving):
-        raise NoIntegerForm("it is no gain and shift per channel", "fold it before the export")
+        raise NoIntegerFormError("it is no gain and shift per channel", "fold it before the export")
     gain, shift = _gain_and_shift(work, node, moving, shape)
     reach = np.maximum(np.maximum(np.abs(signal.low), np.abs(signal.high)), 1)
     reach = reach.max(axis=tuple(range(2, reach.ndim)), keepdims=True)
@@ -179,13 +178,17 @@ def channel_map(work: Any, node: NodeProto) -> list[Signal]:
 
 
 def _gain_and_shift(
-    work: Any, node: NodeProto, moving: int, shape: tuple[int, ...]
+    work: "IntegerWork", node: NodeProto, moving: int, shape: tuple[int, ...]
 ) -> tuple[Array, Array]:
     """a and b of a node y = a·x + b, from what it makes of 0 and 1."""
-    constants = {name: np.float64(work.arrays[name]) for name in node.input if name in work.arrays}
+    constants = {
+        name: np.asarray(work.arrays[name], np.float64)
+        for name in node.input
+        if name in work.arrays
+    }
     source = node.input[moving]
     zero, one = (
-        run_node(node, {source: np.full(shape, value), **constants}, work.opset)[0]
+        run_node(node, {**constants, source: np.full(shape, value)}, work.opset)[0]
         for value in (0.0, 1.0)
     )
     return one - zero, zero
@@ -196,7 +199,7 @@ def _floats(array: Array) -> Any:
 
 
 @rule("Concat")
-def concatenation(work: Any, node: NodeProto) -> list[Signal]:
+def concatenation(work: "IntegerWork", node: NodeProto) -> list[Signal]:
     """Channels keep their units."""
     axis = int(attributes_of(node)["axis"])
     parts = [work.read(node, index) for index in range(len(node.input))]
@@ -205,14 +208,12 @@ def concatenation(work: Any, node: NodeProto) -> list[Signal]:
 
 
 @rule(*MOVES)
-def movement(work: Any, node: NodeProto) -> list[Signal]:
+def movement(work: "IntegerWork", node: NodeProto) -> list[Signal]:
     """Elements move, and their units with them."""
     signal = work.read(node, 0)
-    constants = {
-        name: work.arrays[name] for name in node.input[1:] if name and name in work.arrays
-    }
+    constants = {name: work.arrays[name] for name in node.input[1:] if name and name in work.arrays}
     if any(name and name not in work.arrays for name in node.input[1:]):
-        raise NoIntegerForm("its sizes are computed", "give the input's size: --input-shape")
+        raise NoIntegerFormError("its sizes are computed", "give the input's size: --input-shape")
     results = [
         run_node(node, {node.input[0]: part, **constants}, work.opset)
         for part in (signal.unit, signal.low, signal.high)
@@ -221,12 +222,12 @@ def movement(work: Any, node: NodeProto) -> list[Signal]:
 
 
 @rule("Pad")
-def padding(work: Any, node: NodeProto) -> list[Signal]:
+def padding(work: "IntegerWork", node: NodeProto) -> list[Signal]:
     """Zeros are zeros in every unit."""
     mode = attributes_of(node).get("mode", b"constant")
     value = node.input[2] if len(node.input) > 2 else ""
     if mode == b"constant" and value and (value not in work.arrays or work.arrays[value].any()):
-        raise NoIntegerForm("it pads with a number that is not zero", "pad with zeros")
+        raise NoIntegerFormError("it pads with a number that is not zero", "pad with zeros")
     signal = work.read(node, 0)
     channels_of(signal)
     constants = {name: work.arrays[name] for name in node.input[1:] if name in work.arrays}
@@ -240,105 +241,9 @@ def padding(work: Any, node: NodeProto) -> list[Signal]:
 
 
 @rule("Resize")
-def resize(work: Any, node: NodeProto) -> list[Signal]:
+def resize(work: "IntegerWork", node: NodeProto) -> list[Signal]:
     """Nearest neighbours are copies; anything else would mix them by fractions."""
     if attributes_of(node).get("mode", b"nearest") != b"nearest":
-        raise NoIntegerForm("it interpolates by fractions", "use mode nearest")
+        raise NoIntegerFormError("it interpolates by fractions", "use mode nearest")
     shape = work.shape(node.output[0])
     return [Signal(*(spread(part, shape) for part in channels_of(work.read(node, 0))))]
-
-
-@rule("MaxPool", "GlobalMaxPool", "ReduceMax")
-def maximum(work: Any, node: NodeProto) -> list[Signal]:
-    """The largest of whole numbers of one unit."""
-    signal, shape = work.read(node, 0), work.shape(node.output[0])
-    if node.op_type == "ReduceMax":
-        return [_reduced(work, node, signal, 1)]
-    return [Signal(*(spread(part, shape) for part in channels_of(signal)))]
-
-
-@rule("GlobalAveragePool", "ReduceMean", "ReduceSum")
-def average(work: Any, node: NodeProto) -> list[Signal]:
-    """The mean of n elements is their sum in units of one n-th."""
-    signal = work.read(node, 0)
-    count = prod(signal.unit.shape) // prod(work.shape(node.output[0]))
-    result = _reduced(work, node, signal, count)
-    if node.op_type == "GlobalAveragePool":
-        axes = np.arange(2, signal.unit.ndim, dtype=np.int64)
-        node.input.append(work.add_constant(f"{node.name}.axes", axes))
-    if node.op_type == "ReduceSum":
-        result = Signal(result.unit * count, result.low, result.high)
-    node.op_type = "ReduceSum"
-    work.check_sum(node, result.bound)
-    return [result]
-
-
-def _reduced(work: Any, node: NodeProto, signal: Signal, count: int) -> Signal:
-    """Extremes over what is reduced; its units must be equal."""
-    constants = {name: work.arrays[name] for name in node.input[1:] if name in work.arrays}
-    shape = work.shape(node.output[0])
-    ends = {}
-    for op in ("ReduceMin", "ReduceMax"):
-        probe = NodeProto()
-        probe.CopyFrom(node)
-        probe.op_type = op
-        if node.op_type == "GlobalAveragePool":
-            probe.input.append("axes")
-            constants["axes"] = np.arange(2, signal.unit.ndim, dtype=np.int64)
-        ends[op] = [
-            run_node(probe, {node.input[0]: part, **constants}, work.opset)[0].reshape(shape)
-            for part in (signal.unit, signal.low, signal.high)
-        ]
-    if not np.array_equal(ends["ReduceMin"][0], ends["ReduceMax"][0]):
-        raise NoIntegerForm("it adds up values of different units", "reduce within channels only")
-    reduced = Signal(ends["ReduceMin"][0], ends["ReduceMin"][1], ends["ReduceMax"][2])
-    return reduced.scaled(count) if count > 1 else reduced
-
-
-@rule("AveragePool")
-def average_pool(work: Any, node: NodeProto) -> list[Signal]:
-    """Sums over windows by a depthwise convolution of ones; 1/k² goes into the unit."""
-    signal, shape = work.read(node, 0), work.shape(node.output[0])
-    unit, low, high = channels_of(signal)
-    given = attributes_of(node)
-    kernel = list(given["kernel_shape"])
-    sums = _window_sum(node, given, signal.unit.shape, shape)
-    ones = np.ones((1, 1, *signal.unit.shape[2:]))
-    (real,) = run_node(sums, {node.input[0]: ones, "ones": np.ones((1, 1, *kernel))}, work.opset)
-    (mean,) = run_node(node, {node.input[0]: ones}, work.opset)
-    if not np.array_equal(np.rint(real / mean), np.full(real.shape, prod(kernel))):
-        raise NoIntegerForm(
-            "its windows hold different numbers of elements, so no one factor stands for them",
-            "use count_include_pad = 1, or no padding and sizes that divide",
-        )
-    channels = len(unit)
-    weight = work.add_constant(f"{node.name}.ones", np.ones((channels, 1, *kernel), np.float32))
-    for attribute in sums.attribute:
-        if attribute.name == "group":
-            attribute.i = channels
-    sums.input[1] = weight
-    node.CopyFrom(sums)
-    whole = Signal(*(spread(part, shape) for part in (unit, low, high))).scaled(prod(kernel))
-    work.check_sum(node, whole.bound)
-    return [whole]
-
-
-def _window_sum(
-    node: NodeProto, given: dict[str, Any], shape: tuple[int, ...], out: tuple[int, ...]
-) -> NodeProto:
-    """The convolution of ones over the same windows, for one channel."""
-    rank = len(shape) - 2
-    kernel = list(given["kernel_shape"])
-    strides = list(given.get("strides", [1] * rank))
-    dilations = list(given.get("dilations", [1] * rank))
-    first = list(given.get("pads", [0] * 2 * rank))[:rank]
-    last = [
-        (out[2 + i] - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1 - shape[2 + i] - first[i]
-        for i in range(rank)
-    ]
-    return helper.make_node(
-        "Conv", [node.input[0], "ones"], list(node.output), node.name, kernel_shape=kernel,
-        strides=strides, dilations=dilations, group=1, pads=[*first, *(max(0, e) for e in last)],
-    )  # fmt: skip
-
-

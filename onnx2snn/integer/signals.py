@@ -17,6 +17,10 @@ SMALLEST_SCALE = 2.0**-12  # of the largest scale of a layer: finer would make h
 LARGEST_BIAS = 2.0**20
 
 
+class NoIntegerFormError(Exception):
+    """A node cannot be written in whole numbers; carries the reason and the advice."""
+
+
 @dataclass(frozen=True)
 class Signal:
     """What is known of a tensor, every array [1,*] as the tensor of one image.
@@ -39,7 +43,8 @@ class Signal:
     @property
     def is_zero(self) -> NDArray[np.bool_]:
         """Where it never is anything but zero, as in padding: any unit will do."""
-        return (self.low == 0) & (self.high == 0)
+        zero: NDArray[np.bool_] = (self.low == 0) & (self.high == 0)
+        return zero
 
     def mapped(self, function: Any) -> "Signal":
         """The same with all three arrays moved alike."""
@@ -108,15 +113,14 @@ class Quantised:
 
 
 def quantise(
-    weight: Array, bias: Array, low: Array, high: Array, levels: int, known: Array | None
+    weight: Array, bias: Array, ends: Array, levels: int, known: Array | None
 ) -> Quantised:
     """Round the weights of an operator to integers of at most ``levels``.
 
     Args:
         weight: in real units per integer of the input, [O,K].
         bias: in real units, [O].
-        low: least input, [O,K] or broadcastable.
-        high: largest input, the same.
+        ends: least and largest input, [2,O,K].
         levels: largest magnitude of a weight.
         known: scales [O] that must be kept where they are large enough, or None.
     """
@@ -125,11 +129,11 @@ def quantise(
         scale = np.where(scale <= known * SLACK, known, scale)
     whole = np.clip(np.rint(weight / scale[:, np.newaxis]), -levels, levels)
     shift = np.rint(bias / scale)
-    one, other = whole * low, whole * high
+    one, other = whole * ends
     least = np.minimum(np.minimum(one, other), 0).sum(axis=1)
     most = np.maximum(np.maximum(one, other), 0).sum(axis=1)
     partial = float((np.maximum(most, -least) + np.abs(shift)).max())
-    reach = np.maximum(np.abs(low), np.abs(high))
+    reach = np.abs(ends).max(axis=0)
     missing = ((weight - whole * scale[:, np.newaxis]) * reach) ** 2
     loss = float(np.sqrt(missing.sum() / max(((weight * reach) ** 2).sum(), 1e-300)))
     bits = levels.bit_length() + 1
