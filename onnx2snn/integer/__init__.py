@@ -9,7 +9,7 @@ Laws. Every signal is real value = unit · integer, with units per channel, and
     branches    that meet share a unit: s_o is the largest that one of them needs, spikes that
                 arrive without weights take the integer factor nearest to (their unit / s_o)
     pooling     averages are sums in units of 1/k²; maxima keep their unit
-    input       round(x / step), cut to ±(2^b − 1), b from 15 down
+    input       round(x / step), cut to ±(2^b − 1), b from 11 down
     answer      sum over t, divided by t, times one float scale
 
 Proof that engines agree. Integers lie in float32 tensors. For each operator the largest magnitude
@@ -17,6 +17,8 @@ of any partial sum, Σ|Wq|·|n| of one sign plus |bias|, is computed from the bo
 must be below 2^24, where float32 adds whole numbers exactly in every order and tiling. If not, an
 input gets fewer bits, else the weights of this operator do, else the network is refused. Sums over
 time are int32: with largest magnitude B of one step they hold for T ≤ (2^31 − 1 − 2Θ) / B, that is
-for 127 steps at least; running maxima stay in float32 and hold for T < 2^24 / B. The smallest T of
-all is stored in the file, and the runtime refuses more.
+for 125 steps at least; running maxima stay in float32 and hold for T < 2^24 / B. The smallest T of
+all is stored in the file, and the runtime refuses more. Where nothing larger than 2^11 meets weights
+(``largest_factor`` in the file), factors are exact in TF32 and fp16 too, so tensor cores that add in
+float32 agree as well; algorithms that transform weights (Winograd, FFT) do not.
 """

@@ -69,6 +69,7 @@ def to_integers(preparation: Preparation, recipe: Recipe) -> IntegerNetwork:
     record = {
         "max_timesteps": min(work.timesteps.values()),
         "input_bits": {name: bits + 1 for name, bits in work.input_bits.items()},
+        "largest_factor": work.largest_factor,
         "weight_bits": dict(work.weight_bits),
         "largest_sums": {name: int(value) for name, value in work.bounds.items()},
         "units": {name: listed(unit) for name, unit in layers.items()},

@@ -1,4 +1,4 @@
-"""Pooling and reductions in whole numbers: maxima keep their unit, means are sums in a finer one."""
+"""Pooling in whole numbers: maxima keep their unit, means are sums in a finer one."""
 
 from math import prod
 from typing import TYPE_CHECKING, Any

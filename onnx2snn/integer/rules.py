@@ -30,7 +30,7 @@ MERGES = ("Add", "Sub", "Sum", "Max")
 MOVES = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice",
          "Gather", "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth")  # fmt: skip
 COMMON = 1.0 / 64  # relative error that an integer factor to a common scale may have
-FINEST_REACH = 4096  # largest magnitude that a gain in front of weights may make of spikes
+FINEST_REACH = 2048  # largest magnitude that a gain in front of weights may make of spikes
 FINE = 64  # integer factor of the finest branch where no weights choose the common scale
 
 

@@ -31,7 +31,7 @@ from onnx2snn.rewrite import HUGE
 from onnx2snn_runtime.errors import Finding
 from onnx2snn_runtime.neurons.integer import EXACT_LIMIT, SUM_LIMIT
 
-INPUT_BITS, LEAST_INPUT_BITS = 15, 8  # without the sign
+INPUT_BITS, LEAST_INPUT_BITS = 11, 8  # without the sign; more would not fit TF32 and fp16
 ROUNDS = 40
 LARGEST_LOSS = 0.1  # of weights by rounding; 8 bits usually lose a hundredth
 BETWEEN = "put an activation between the two weighted layers, or use --precision float"
@@ -56,6 +56,7 @@ class IntegerWork(IntegerGraph):
         thresholds: output tensor of a neuron to its integer threshold.
         input_bits: tensor that becomes whole numbers to its bits, without the sign.
         weight_bits: weighted node to the bits of its weights.
+        largest_factor: largest magnitude that meets weights.
         findings: what cannot be done.
         notes: where weights have fewer than 8 bits.
     """
@@ -82,6 +83,7 @@ class IntegerWork(IntegerGraph):
         self.thresholds: dict[str, LayerCalibration] = {}
         self.origins: dict[str, frozenset[str]] = {}
         self.weight_bits: dict[str, int] = {}
+        self.largest_factor = 0
         self.findings: list[Finding] = []
         self.notes: list[Note] = []
         self.changed = False
@@ -176,6 +178,7 @@ class IntegerWork(IntegerGraph):
         if biased:
             self.store(node, 2, found.bias)
         self.weight_bits[node.name] = found.bits
+        self.largest_factor = max(self.largest_factor, int(np.abs(ends).max()))
         return found
 
     def with_bits(
