@@ -18,7 +18,7 @@ must be below 2^24, where float32 adds whole numbers exactly in every order and 
 input gets fewer bits, else the weights of this operator do, else the network is refused. Sums over
 time are int32: with largest magnitude B of one step they hold for T ≤ (2^31 − 1 − 2Θ) / B, that is
 for 125 steps at least; running maxima stay in float32 and hold for T < 2^24 / B. The smallest T of
-all is stored in the file, and the runtime refuses more. Where nothing larger than 2^11 meets weights
-(``largest_factor`` in the file), factors are exact in TF32 and fp16 too, so tensor cores that add in
-float32 agree as well; algorithms that transform weights (Winograd, FFT) do not.
+all is stored in the file, and the runtime refuses more. Where nothing larger than 2^11 meets
+weights (``largest_factor`` in the file), factors are exact in TF32 and fp16 too, so tensor cores
+that add in float32 agree as well; algorithms that transform weights (Winograd, FFT) do not.
 """
