@@ -120,7 +120,10 @@ def verify(
     progress("check", 1, 1)
 
     means, halfway = (
-        {name: mean * (units or {}).get(name, 1.0) for name, mean in table.items()}
+        {
+            name: mean * (units or {}).get(name.removesuffix(".signal"), 1.0)
+            for name, mean in table.items()
+        }
         for table in (observer.means(), observer.halfway)
     )
     names = {unit.output: unit.output.removesuffix(".signal") for unit in engine.plan.stateful}

@@ -182,6 +182,50 @@ def test_batches_chunks_and_threads_do_not_matter():
                 np.testing.assert_array_equal(found.by_step[t][name], values)
 
 
+def test_sequences_of_frames():
+    model = whole(every_operator()).proto
+    x = np.random.default_rng(3).normal(0, 1, (5, 2, 3, 8, 8)).astype(np.float32)
+    oracle = Oracle(model)
+    expected = [oracle.run(frame)[model.graph.output[0].name] for frame in x]
+    for name, backend in backend_classes().items():
+        if not backend.unavailable():
+            found = Network(model, backend=name).run(x, timesteps=5).logits
+            np.testing.assert_array_equal(found, expected[-1])
+
+
+def test_several_answers_each_in_its_own_units():
+    """A neuron's output and logits that do not end alike: both come near the ANN."""
+    b = Builder(7)
+    x = b.add("Relu", [b.conv("input", 3, 4)])
+    y = b.add("Relu", [b.conv(x, 4, 4)])
+    pooled = b.add("MaxPool", [b.add("Relu", [b.conv(y, 4, 4)])], kernel_shape=[8, 8])
+    logits = b.add("Gemm", [b.add("Flatten", [pooled]), b.weight(5, 4), b.weight(5)], transB=1)
+    ends = b.add("Softmax", [b.add("Gemm", [b.add("Flatten", [y]), b.weight(3, 256)], transB=1)])
+    model = b.model(logits, [5], more_outputs={y: [4, 8, 8], ends: [3]})
+    x = images(3, seed=9)
+    result = whole(model, threshold="max")
+    assert result.check.passed
+    assert max(layer.error for layer in result.layers) < 0.1
+    names = [value.name for value in model.graph.output]
+    expected = dict(zip(
+        names,
+        onnxruntime.InferenceSession(model.SerializeToString()).run(names, {"input": x}),
+        strict=True,
+    ))  # fmt: skip
+    for backend in ("numpy", "auto"):
+        found = Network(result.proto, backend=backend).run(x, timesteps=60).outputs
+        for name in names:
+            error = np.abs(found[name] - expected[name]).max()
+            assert error <= 0.05 * np.abs(expected[name]).max(), name
+
+
+def test_the_tuner_chooses_a_recipe_that_has_integers():
+    result = whole(small_cnn(), None, target_drop=2.0)
+    assert result.tuning is not None
+    assert result.recipe.code == "rate"
+    assert_all_alike(result.proto, images(2, seed=5))
+
+
 @st.composite
 def random_cnns(draw):
     """One to five blocks of the operators that have an integer form."""
