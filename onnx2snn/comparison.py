@@ -11,6 +11,7 @@ import onnx_ir
 from onnx2snn.calibrate import with_outputs
 from onnx2snn.conversion import read
 from onnx2snn.departure import first_departure
+from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.layer_statistics import LayerStatistics, refines
 from onnx2snn.passes import normalise
 from onnx2snn.pool_first import pool_first
@@ -118,6 +119,8 @@ def reference(
     ann = onnx_ir.to_proto(normal)
     if refines(network.metadata):
         ann, _ = pool_first(ann)  # as the conversion did
+    if network.metadata.get("integer"):
+        ann = with_neurons_between(ann)  # as the conversion did
     made = {name for node in ann.graph.node for name in node.output}
     ours, theirs = list(network.plan.outputs), [output.name for output in ann.graph.output]
     missing = [name for name in tensors if name not in made]

@@ -12,6 +12,7 @@ import onnx_ir
 from onnx2snn import __version__
 from onnx2snn.calibrate import check_rule
 from onnx2snn.calibration_images import CalibrationSource
+from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.integer.build import PRECISIONS, to_integers
 from onnx2snn.passes import normalise
 from onnx2snn.preparation import Progress, prepare
@@ -119,6 +120,8 @@ def convert(
             f"the model cannot be executed: {problem.message}", problem.findings
         ) from problem
     network = onnx_ir.to_proto(normal)
+    if precision == "int8":
+        network = with_neurons_between(network)
     check_shapes(network)
     prepared = [
         (prepare(network, start.code, source, engine, progress, strict=strict,

@@ -83,6 +83,17 @@ class Oracle:
             n, len(weight), height, width
         )
 
+    def op_convtranspose(self, node, inputs, given):
+        x, weight = inputs[0], inputs[1].astype(np.int64)
+        side = weight.shape[2]
+        assert given["strides"] == [side, side] and weight.shape[3] == side and len(inputs) == 2
+        n, _, height, width = x.shape
+        columns = np.moveaxis(x, 1, -1)[:, :, :, np.newaxis, np.newaxis, np.newaxis]
+        matrix = np.moveaxis(weight, 0, -1)  # [O,side,side,I]
+        sums = self.weigh(node, columns, matrix, np.int64(0))  # [N,H,W,O,side,side]
+        sums = sums.transpose(0, 3, 1, 4, 2, 5)
+        return sums.reshape(n, weight.shape[1], height * side, width * side)
+
     def op_gemm(self, node, inputs, given):
         weight = inputs[1].astype(np.int64)
         assert np.abs(weight).max() <= 127

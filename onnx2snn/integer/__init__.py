@@ -8,6 +8,7 @@ Laws. Every signal is real value = unit · integer, with units per channel, and
                 so what rounding does to θ is made good by the weights behind
     branches    that meet share a unit: s_o is the largest that one of them needs, spikes that
                 arrive without weights take the integer factor nearest to (their unit / s_o)
+    identity    a neuron of the identity stands between weights that follow weights
     pooling     averages are sums in units of 1/k²; maxima keep their unit
     input       round(x / step), cut to ±(2^b − 1), b from 11 down
     answer      sum over t, divided by t, times one float scale

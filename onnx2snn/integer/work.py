@@ -286,14 +286,12 @@ class IntegerWork(IntegerGraph):
         signal, layer = self.read(node, 0), node.output[0]
         shape = self.shape(layer)
         threshold = np.broadcast_to(np.asarray(self.calibration[layer].threshold, float), shape)
-        bound, low = signal.bound, 0.0
+        low = 0.0
         if node.op_type == "Clip":
             ends = [float(self.arrays[name]) for name in node.input[1:3]]
             cap = max(abs(end) for end in ends)
             threshold = np.minimum(threshold, cap if 0 < cap < HUGE else np.inf)
             low = self.bounds_of(node, ends, signal)
-            if node.op_type == "Clip":
-                bound = max([bound, *(np.abs(self.arrays[n]).max() for n in node.input[1:3])])
         whole = np.maximum(np.rint(threshold / signal.unit), 1)
         if not fits(float(whole.max())):
             raise NoIntegerFormError(
@@ -301,19 +299,22 @@ class IntegerWork(IntegerGraph):
             )
         entry = replace(self.calibration[layer], threshold=compact(whole).astype(np.float32))
         self.thresholds[layer] = entry
-        self.prove(node.name, SUM_LIMIT - 1 - 2 * int(whole.max()), bound)
+        self.prove(node.name, SUM_LIMIT - 1 - 2 * int(whole.max()), signal.bound)
         limit = float(self.recipe.burst_limit)
         least = -limit if self.recipe.signed or low < 0 else 0.0
         return filled(shape, whole * signal.unit, least, limit)
 
     def bounds_of(self, node: NodeProto, ends: list[float], signal: Signal) -> float:
-        """Bounds of a Clip as whole numbers of its input; one from 0 to infinity is a ReLU."""
+        """Bounds of a Clip as whole numbers of its input; one from 0 to infinity is a ReLU.
+
+        Beyond the bounds of the input itself they would change nothing: they are cut to them.
+        """
         if ends[0] == 0 and ends[1] >= HUGE:
             node.op_type = "Relu"
             del node.input[1:]
             return 0.0
         for index, end in enumerate(ends, start=1):
-            whole = np.clip(np.rint(end / signal.unit), 1 - EXACT_LIMIT, EXACT_LIMIT - 1)
+            whole = np.clip(np.rint(end / signal.unit), -signal.bound, signal.bound)
             name = self.add_constant(f"{node.name}.bound.{index}", compact(whole))
             self.arrays[name] = self.arrays[name].astype(np.float32)
             node.input[index] = name

@@ -228,10 +228,10 @@ def test_the_tuner_chooses_a_recipe_that_has_integers():
 
 @st.composite
 def random_cnns(draw):
-    """One to five blocks of the operators that have an integer form."""
+    """One to five blocks of operators; weights may follow weights without an activation."""
     b, channels, size = Builder(draw(st.integers(0, 999)), size=6), 4, 6
     x = b.add("Relu", [b.conv("input", 3, channels)])
-    blocks = ("conv", "add", "branch", "average", "max", "concat", "depthwise")
+    blocks = ("conv", "add", "branch", "average", "max", "concat", "depthwise", "bottleneck", "up")
     for kind in draw(st.lists(st.sampled_from(blocks), min_size=1, max_size=5)):
         if kind == "conv":
             x = b.add("Relu", [b.conv(x, channels, channels, draw(st.sampled_from((1, 3))))])
@@ -242,6 +242,13 @@ def random_cnns(draw):
         elif kind == "branch":
             both = [b.conv(x, channels, channels, 1), b.conv(x, channels, channels)]
             x = b.add("Relu", [b.add("Add", both)])
+        elif kind == "bottleneck":
+            narrow = b.conv(x, channels, 3, 1)
+            x = b.add("Relu", [b.add("Add", [b.conv(narrow, 3, channels, 1), x])])
+        elif kind == "up" and size <= 6:
+            wide = b.add("ConvTranspose", [x, b.weight(channels, 2, 2, 2)], strides=[2, 2])
+            x = b.add("Relu", [b.conv(wide, 2, channels)])
+            size *= 2
         elif kind == "concat" and channels <= 8:
             x = b.add("Concat", [x, b.add("Relu", [b.conv(x, channels, channels)])], axis=1)
             channels *= 2
@@ -339,7 +346,6 @@ def network_of(*operators, channels=4):
         ([("LeakyRelu", {"alpha": 0.1})], "LeakyRelu", "activation"),
         ([("Softmax", {"axis": 1})], "Softmax", "graded"),
         ([("AveragePool", {"kernel_shape": [3, 3], "pads": [1] * 4})], "AveragePool", "numbers of"),
-        ([("Conv", {}), ("Conv", {})], "Conv", "2\\^24"),
     ],
 )  # fmt: skip
 def test_what_has_no_integer_form_is_refused(operators, op, why):
@@ -349,6 +355,37 @@ def test_what_has_no_integer_form_is_refused(operators, op, why):
     (finding, *_) = [item for item in refusal.value.findings if item.op == op]
     assert finding.node and finding.advice
     assert re.search(why, finding.why), finding.why
+
+
+def long_sums(channels):
+    """A Gemm over 64 · channels spikes."""
+    b = Builder(2)
+    x = b.add("Flatten", [b.add("Relu", [b.conv("input", 3, channels, 1)])])
+    return b.model(b.add("Gemm", [x, b.weight(3, 64 * channels), b.weight(3)], transB=1), [3])
+
+
+def test_long_sums_get_fewer_bits_and_then_are_refused():
+    """γ · Σ|Wq| of 64 · 60 weights passes 2^24 with 8 bits, of 64 · 300 with any."""
+    with warnings.catch_warnings(record=True) as met:
+        warnings.simplefilter("always")
+        result = onnx2snn.convert(long_sums(60), calibration=images(8), burst=255, precision="int8")
+    (gemm,) = [node.name for node in result.proto.graph.node if node.op_type == "Gemm"]
+    assert result.integer["weight_bits"][gemm] == 7
+    assert any("7 bits" in str(item.message) for item in met)
+    assert_all_alike(result.proto, images(2, seed=5), steps=3)
+    with pytest.raises(UnsupportedError, match=re.escape("2^24")) as refusal:
+        whole(long_sums(300), burst=255)
+    assert "--burst" in refusal.value.findings[0].advice
+
+
+def test_a_neuron_stands_between_weights_and_weights():
+    """The identity spikes both ways: the linear bottleneck is as near the ANN as the rest."""
+    model = network_of(("Conv", {}), ("Conv", {}), ("Relu", {}))
+    result = whole(model, threshold="max")
+    names = [layer.output for layer in result.layers if layer.op == "Clip"]
+    assert names == ["conv_2.spikes"]  # between the two convolutions, and nowhere else
+    assert result.check.passed
+    assert max(layer.error for layer in result.layers) < 0.05
 
 
 def test_all_findings_at_once():
