@@ -368,13 +368,15 @@ def test_long_sums_get_fewer_bits_and_then_are_refused():
     """γ · Σ|Wq| of 64 · 60 weights passes 2^24 with 8 bits, of 64 · 300 with any."""
     with warnings.catch_warnings(record=True) as met:
         warnings.simplefilter("always")
-        result = onnx2snn.convert(long_sums(60), calibration=images(8), burst=255, precision="int8")
+        result = onnx2snn.convert(
+            long_sums(60), calibration=images(8), burst=255, per_channel=False, precision="int8"
+        )
     (gemm,) = [node.name for node in result.proto.graph.node if node.op_type == "Gemm"]
     assert result.integer["weight_bits"][gemm] == 7
     assert any("7 bits" in str(item.message) for item in met)
     assert_all_alike(result.proto, images(2, seed=5), steps=3)
     with pytest.raises(UnsupportedError, match=re.escape("2^24")) as refusal:
-        whole(long_sums(300), burst=255)
+        whole(long_sums(300), burst=255, per_channel=False)
     assert "--burst" in refusal.value.findings[0].advice
 
 
