@@ -74,6 +74,7 @@ class IntegerWork(IntegerGraph):
         self.groups = Groups(roles)
         self.input_bits = dict.fromkeys(roles.quantised, INPUT_BITS)
         self.units: dict[str, Array] = {}  # group to the scales of its outputs
+        self.levels: dict[str, int] = {}  # weighted node to its largest weight
         self.without_weights: set[str] = set()  # groups whose branches met before any weights
         super().__init__(network, roles.quantised)
 
@@ -186,6 +187,8 @@ class IntegerWork(IntegerGraph):
     ) -> Quantised:
         """The most bits with which no sum can leave the exact range."""
         for levels in LEVELS:
+            if levels > self.levels.get(node.name, levels):
+                continue  # as an earlier round has found
             found = quantise(weight, bias, ends, levels, known)
             if fits(found.partial) and found.loss > LARGEST_LOSS:
                 raise NoIntegerFormError(
@@ -197,6 +200,7 @@ class IntegerWork(IntegerGraph):
                 if found.bits < LEVELS[0].bit_length() + 1:
                     why = f"weights of {node.name!r} have {found.bits} bits: with more {TOO_LARGE}"
                     self.notes.append(Note("integer", node.name, why, is_warning=True))
+                self.levels[node.name] = levels
                 return found
             self.lower_input(node)
         raise NoIntegerFormError(TOO_LARGE, self.advice(node))
