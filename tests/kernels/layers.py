@@ -182,7 +182,7 @@ def refine_parameters(draw, low=-HUGE, high=HUGE, **attributes):
         "burst_limit": limit,
         "growth": 1.0 if limit <= 2 else 2.0,
         "decay": float(draw(st.integers(1, 3))),
-        "dead_zone": draw(st.sampled_from([0.5, 0.6, 2 / 3])),
+        "dead_zone": draw(st.sampled_from([0.5, 2 / 3, 0.75])),
         "lowest": draw(st.sampled_from([-20.0, -3.0])),
         "highest": 0.0 if limit <= 2 else 2.0,
         "low": low,
