@@ -35,8 +35,13 @@ def typical_network(network: Network) -> onnx.ModelProto:
     """The network of the typical method that has the same ANN.
 
     Raises:
-        UsageError: the file does not hold its thresholds.
+        UsageError: the file does not hold its thresholds, or is in whole numbers.
     """
+    if network.metadata.get("integer"):
+        raise UsageError(
+            "the typical method is measured beside a network of floats, this one is in integers",
+            advice="convert with --precision float for this comparison",
+        )
     stored = network.metadata.get("typical")
     if not stored or not stored["thresholds"]:
         raise UsageError(

@@ -99,6 +99,12 @@ def test_too_many_steps(folder, capsys):
     assert "proven not to overflow" in capsys.readouterr().err
 
 
+def test_the_typical_method_stands_beside_floats(folder, capsys):
+    code = main(["eval", str(folder / "net.snn.onnx"), str(folder / "data.npz"), "--typical"])
+    assert code == 2
+    assert "--precision float" in capsys.readouterr().err
+
+
 def test_refusals_have_codes(folder, capsys, tmp_path):
     b = Builder(1)
     x = b.conv(b.add("Sigmoid", [b.conv("input", 3, 4)]), 4, 4)
