@@ -114,7 +114,7 @@ class Traffic(Observer):
         graded_macs: step to multiply-accumulates that graded values meet.
     """
 
-    _TABLES = ("spikes", "synops", "graded_macs")
+    TABLES = ("spikes", "synops", "graded_macs")
 
     def __init__(self, meter: EnergyMeter) -> None:
         self.meter = meter
@@ -143,11 +143,11 @@ class Traffic(Observer):
 
     def as_dict(self) -> dict[str, list[tuple[int, float]]]:
         """The sums as JSON data."""
-        return {name: sorted(getattr(self, name).items()) for name in self._TABLES}
+        return {name: sorted(getattr(self, name).items()) for name in self.TABLES}
 
     def restore(self, stored: dict[str, list[tuple[int, float]]]) -> None:
         """The inverse of `as_dict`."""
-        for name in self._TABLES:
+        for name in self.TABLES:
             setattr(self, name, defaultdict(float, dict(stored[name])))
 
     def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:

@@ -34,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
                 limit=options.limit,
                 batch_size=options.batch_size,
                 early_exit=options.early_exit,
+                workers=options.workers,
                 preprocessing=Preprocessing.parse(options.preprocess),
                 resume=options.model if options.resume else None,
                 progress=lambda done, total: progress("evaluate", done, total),

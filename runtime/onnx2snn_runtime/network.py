@@ -73,6 +73,7 @@ class Network:
         memory: bytes that states and activations may take; default: a quarter of what is free.
 
     Attributes:
+        memory: as given.
         preprocessing: what turns a uint8 picture into the network's input, as stored in the file.
 
     Example:
@@ -89,7 +90,7 @@ class Network:
         threads: int | None = None,
         memory: int | None = None,
     ) -> None:
-        self.model = model
+        self.model, self.memory = model, memory
         self.metadata = read_metadata(model)
         self.plan: Plan = make_plan(model)
         stored = self.metadata.get("preprocessing")
