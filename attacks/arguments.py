@@ -63,6 +63,8 @@ EVALUATE: dict[str, tuple[Sequence[Any], str]] = {
     "timesteps empty": (["--timesteps", ""], "--timesteps"),
     "limit 0": (["--limit", "0"], "--limit"),
     "limit negative": (["--limit", "-1"], "--limit"),
+    "workers 0": (["--workers", "0"], "--workers"),
+    "no address of a cluster": (["--ray", "nowhere"], "--ray"),
 }
 table("eval", 2, EVALUATE, evaluate)
 

@@ -123,6 +123,8 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
                         help="keep a journal, and go on where one was stopped")  # fmt: skip
     parser.add_argument("--workers", type=int, metavar="N",
                         help="processes that share the work (1)")  # fmt: skip
+    parser.add_argument("--ray", metavar="ADDRESS",
+                        help="share the work in a Ray cluster: auto, or HOST:PORT")  # fmt: skip
     parser.add_argument("--max-drop", type=float, metavar="PTS", help="exit 1 if it loses more")
     parser.add_argument("--report", metavar="OUT.html", help="write one page with all of it")
     parser.add_argument("--report-image", type=int, default=0, metavar="INDEX",

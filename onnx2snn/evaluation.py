@@ -11,14 +11,12 @@ from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, 
 from onnx2snn.exit_score import exit_document, exit_rule
 from onnx2snn.journal import Journal, journal_path, make_key, model_digest
 from onnx2snn.measurement import Measurement, Task, quantised_bits
-from onnx2snn.processes import ProcessCrew
-from onnx2snn.schedule import Here, Job, Scheduler, Team
+from onnx2snn.processes import ProcessCrew, share_of
+from onnx2snn.schedule import Here, Scheduler, Team
 from onnx2snn.stand_in import to_ann
 from onnx2snn.totals import Totals
-from onnx2snn_runtime.backends import usable_processors
 from onnx2snn_runtime.data import open_data
 from onnx2snn_runtime.dataset import Piece
-from onnx2snn_runtime.engine import default_memory
 from onnx2snn_runtime.errors import DataError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.network import Network, check_timesteps, load
@@ -40,6 +38,7 @@ def evaluate(
     backend: str = "auto",
     threads: int | None = None,
     workers: int | None = None,
+    ray: str | None = None,
     preprocessing: Preprocessing | None = None,
     resume: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -55,9 +54,10 @@ def evaluate(
         batch_size: images at once at most; default: what runs fastest.
         early_exit: also measure early exit.
         backend: where to run.
-        threads: CPU threads, of all workers together.
-        workers: processes that share the work, default 1; the result is the same to the last
-            digit.
+        threads: CPU threads: of all workers together, with ``ray`` of each.
+        workers: processes that share the work, default 1, with ``ray`` as many as the cluster has
+            processors (or GPUs) for; the result is the same to the last digit.
+        ray: ``auto`` or the address of a Ray cluster whose machines share the work.
         preprocessing: overrides what is stored in the file.
         resume: keep a journal beside this file (the network's), and go on where an evaluation
             of the same network, data and settings was stopped.
@@ -70,7 +70,7 @@ def evaluate(
         Interrupted: by Ctrl-C, with the document of the images so far.
         DataError: the data does not fit the network.
         UsageError: a number is out of range.
-        BackendError: workers died again and again.
+        BackendError: workers died again and again, or there is no such cluster.
     """
     if not isinstance(network, Network):
         network = load(network, backend=backend, threads=threads)
@@ -92,10 +92,15 @@ def evaluate(
         return dataset.pieces(size, expected, applied, count)
 
     def scheduler(images: int) -> Scheduler:
-        wanted = min(workers or 1, math.ceil(images / size))
+        batches = math.ceil(images / size)
+        if ray is not None:
+            from onnx2snn.ray_crew import RayCrew
+
+            return Team(RayCrew(ray, workers, batches, evaluation.task, network))
+        wanted = min(workers or 1, batches)
         if wanted == 1:
             return Here(Measurement(network, evaluation.task))
-        return Team(ProcessCrew(wanted, evaluation.job(wanted)))
+        return Team(ProcessCrew(wanted, share_of(network, evaluation.task, wanted)))
 
     if resume is None:
         return evaluation.run(pieces, count, scheduler, progress)
@@ -160,18 +165,6 @@ class _Evaluation:
                 f"--against is another network: its outputs are {theirs}, the SNN's are {ours}"
             )
         return model
-
-    def job(self, workers: int) -> Job:
-        """What each of so many workers has to do with its share of this machine."""
-        network = self.network
-        threads = network.backend.threads or usable_processors()
-        return Job(
-            network.model,
-            self.task,
-            network.backend.name,
-            threads=max(1, threads // workers),
-            memory=(network.memory or default_memory()) // workers,
-        )
 
     def run(
         self,

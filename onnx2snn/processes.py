@@ -3,16 +3,19 @@
 import multiprocessing
 import pickle
 import signal
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any
 
-from onnx2snn.schedule import Crew, Event, Job
+from onnx2snn.measurement import Task
+from onnx2snn.schedule import Crew, Event, Job, result_of
+from onnx2snn_runtime.backends import usable_processors
 from onnx2snn_runtime.dataset import Piece
+from onnx2snn_runtime.engine import default_memory
 from onnx2snn_runtime.errors import BackendError
+from onnx2snn_runtime.network import Network
 
 SECONDS_TO_END = 5.0
 
@@ -74,6 +77,13 @@ class ProcessCrew(Crew):
         self.workers.clear()
 
 
+def share_of(network: Network, task: Task, workers: int) -> Job:
+    """What each of so many workers has to do with its share of this machine."""
+    threads = network.backend.threads or usable_processors()
+    memory = (network.memory or default_memory()) // workers
+    return Job(network.model, task, network.backend.name, max(1, threads // workers), memory)
+
+
 def _ending(code: int | None) -> str:
     """An exit code in words."""
     if code is not None and code < 0:
@@ -87,21 +97,9 @@ def _work(pipe: Connection, job: Job) -> None:
     """A worker's life: load the network, then a batch at a time until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
     try:
-        measure = _result(job.open)
+        measure = result_of(job.open)
         pipe.send(measure if isinstance(measure, Exception) else None)
         while True:
-            pipe.send(_result(partial(measure, pipe.recv())))
+            pipe.send(result_of(partial(measure, pipe.recv())))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # nobody is there any more
-
-
-def _result(call: Callable[[], Any]) -> Any:
-    """What a call returns or raises; errors that may not survive the journey are told in words."""
-    try:
-        return call()
-    except Exception as error:
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:
-            return RuntimeError(f"{type(error).__name__}: {error}")
-        return error

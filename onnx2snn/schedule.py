@@ -6,6 +6,8 @@ a worker that dies is replaced and its batch run again. What a crew has to tell 
 little, so that processes (``processes``) and a cluster (``ray_crew``) differ in nothing else.
 """
 
+import pickle
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
@@ -53,6 +55,18 @@ class Job:
 def measure_with(measurement: Measurement) -> Callable[[Piece], Totals]:
     """A function from a batch to its totals."""
     return lambda piece: measurement.measure(piece.images(), piece.labels)
+
+
+def result_of(call: Callable[[], Any]) -> Any:
+    """What a call returns or raises; errors that may not survive a journey are told in words."""
+    try:
+        return call()
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            return RuntimeError(f"{type(error).__name__}: {error}")
+        return error
 
 
 class Scheduler(Protocol):
@@ -117,7 +131,7 @@ class Crew(ABC):
 
 
 class Team:
-    """Shares batches out to a crew."""
+    """Shares batches out to a crew; warns when a batch has to be run again."""
 
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
@@ -206,6 +220,9 @@ class _Round:
             index, piece = batch
             self.deaths[index] += 1
             if self.deaths[index] < MOST_TRIES:
+                warnings.warn(
+                    f"a worker died {event.death}; batch {index} is run again", stacklevel=2
+                )
                 self.again.append(batch)
             else:
                 self.done[index] = _lost(index, piece, event.death)

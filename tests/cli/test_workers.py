@@ -69,8 +69,9 @@ def test_a_killed_worker_is_replaced(folder, expected):
             os.kill(process.pid, signal.SIGKILL)
             killed.append(process.pid)
 
-    found = evaluate(folder / "net.snn.onnx", folder / "data.npz", workers=2, progress=kill,
-                     **OPTIONS)  # fmt: skip
+    with pytest.warns(UserWarning, match=r"died by the signal SIGKILL.* is run again"):
+        found = evaluate(folder / "net.snn.onnx", folder / "data.npz", workers=2, progress=kill,
+                         **OPTIONS)  # fmt: skip
     assert found == expected
     assert len(set(killed)) == len(killed) >= 2
 
@@ -79,7 +80,10 @@ def test_a_batch_that_kills_is_named(folder):
     model = convert_again(folder)
     crew = ProcessCrew(1, Job(model, Task((1,), None, False), "numpy", 1, None))
     deadly = Piece(32, "__import__('os').kill(__import__('os').getpid(), 9)", None, eval)
-    with pytest.raises(BackendError, match=r"batch 0 \(images 32 to .*SIGKILL") as caught:
+    with (
+        pytest.warns(UserWarning, match="is run again"),
+        pytest.raises(BackendError, match=r"batch 0 \(images 32 to .*SIGKILL") as caught,
+    ):
         list(Team(crew).totals(iter([deadly])))
     assert "--workers" in str(caught.value)
 

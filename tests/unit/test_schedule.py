@@ -13,6 +13,8 @@ from onnx2snn.totals import Totals, squares
 from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.errors import BackendError, DataError
 
+pytestmark = pytest.mark.filterwarnings("ignore:a worker died")
+
 
 def pieces(count):
     return (Piece(i, [i], None, np.asarray) for i in range(count))
