@@ -15,6 +15,7 @@ from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.limits import add_limit_arguments
 from onnx2snn_runtime.run_command import (
     add_backend_arguments,
+    add_clobber_argument,
     add_exit_argument,
     add_run_arguments,
 )
@@ -73,6 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     parts["inspect"].add_argument("--plan", action="store_true",
                                   help="how a spiking network runs: parts and bytes")  # fmt: skip
     parts["ops"].add_argument("--markdown", action="store_true", help="as a page of the docs")
+    for name in ("convert", "eval", "compare", "report", "export"):
+        add_clobber_argument(parts[name])
     for name in ("inspect", "ops", "doctor", "demo"):
         parts[name].add_argument("--json", action="store_true", help="print one JSON document")
     return parser

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx2snn_runtime import files
-from onnx2snn_runtime.disk import atomic_writer, shown
+from onnx2snn_runtime.disk import atomic_writer, keeping_files, shown
 from onnx2snn_runtime.errors import DataError, ModelError, Onnx2SnnError, StorageError, UsageError
 from onnx2snn_runtime.files import (
     check_writable,
@@ -642,6 +642,55 @@ def test_writable_is_known_before_the_work(tmp_path: Path) -> None:
             check_writable(path)
         with pytest.raises(StorageError):
             write_bytes_atomic(path, b"x")
+
+
+def test_files_are_kept_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"old")
+    (tmp_path / "link").symlink_to(old)
+    with keeping_files(True):
+        for path in (old, tmp_path / "link"):
+            with pytest.raises(StorageError, match="--no-clobber"):
+                check_writable(path)
+            with pytest.raises(StorageError, match="--no-clobber"):
+                write_bytes_atomic(path, b"new")
+        check_writable(new)
+        with pytest.raises(UsageError, match="same file as the input"):  # says more
+            check_writable(old, [old])
+        with pytest.raises(StorageError, match="--no-clobber"), atomic_writer(new) as stream:
+            stream.write(b"late")
+            new.write_bytes(b"early")  # somebody else was faster
+        assert new.read_bytes() == b"early"
+        new.unlink()
+        write_bytes_atomic(new, b"first")
+        new.unlink()
+        monkeypatch.setattr(os, "link", refuse_links)
+        write_bytes_atomic(new, b"without links")
+        with pytest.raises(StorageError, match="--no-clobber"):
+            write_bytes_atomic(new, b"second")
+    assert new.read_bytes() == b"without links"
+    write_bytes_atomic(new, b"second")
+    assert new.read_bytes() == b"second" and old.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "new", "old"]
+
+
+def refuse_links(*args: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def test_large_models_are_written_beside_data_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of the data follows from the data: it may be left over from a model that is gone."""
+    monkeypatch.setattr(files, "MAX_SINGLE_FILE_BYTES", 1)
+    monkeypatch.setattr(files, "_EXTERNAL_FROM_BYTES", 1)
+    with keeping_files(True):
+        save_model(small_model(), tmp_path / "a.onnx")
+        with pytest.raises(StorageError, match="--no-clobber"):
+            save_model(small_model(), tmp_path / "a.onnx")
+        (tmp_path / "a.onnx").unlink()
+        save_model(small_model(), tmp_path / "a.onnx")
+    assert load_model(tmp_path / "a.onnx").graph.node == small_model().graph.node
 
 
 def test_unwritable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
