@@ -1,7 +1,8 @@
 """Accuracy, agreement with the ANN, spikes and energy of a spiking network over timesteps."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,12 @@ import onnx
 from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, quantised_energy
 from onnx2snn.exit_score import exit_document, exit_rule
 from onnx2snn.journal import Journal, journal_path, make_key, model_digest
-from onnx2snn.measurement import Measurement, Task, quantised_bits
-from onnx2snn.processes import ProcessCrew, share_of
-from onnx2snn.schedule import Here, Scheduler, Team
+from onnx2snn.measurement import Comparison, quantised_bits
 from onnx2snn.stand_in import to_ann
 from onnx2snn.totals import Totals
+from onnx2snn.typical import TypicalMethod
+from onnx2snn.walk import Walk
 from onnx2snn_runtime.data import open_data
-from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.errors import DataError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.network import Network, check_timesteps, load
@@ -35,6 +35,7 @@ def evaluate(
     limit: int | None = None,
     batch_size: int | None = None,
     early_exit: bool = False,
+    typical: bool = False,
     backend: str = "auto",
     threads: int | None = None,
     workers: int | None = None,
@@ -53,6 +54,9 @@ def evaluate(
         limit: use only the first images.
         batch_size: images at once at most; default: what runs fastest.
         early_exit: also measure early exit.
+        typical: also run the typical method (`typical`) until it is as accurate as this network is
+            at the recommended step, or at the last measured if that is not among ``timesteps``;
+            without labels, until it agrees as often with the ANN.
         backend: where to run.
         threads: CPU threads: of all workers together, with ``ray`` of each.
         workers: processes that share the work, default 1, with ``ray`` as many as the cluster has
@@ -85,26 +89,9 @@ def evaluate(
         raise UsageError(f"--workers must be at least 1, got {workers}")
     size, applied = batch_size or READ_IMAGES, preprocessing or network.preprocessing
     evaluation = _Evaluation(network, against, steps, early_exit)
-
-    def pieces() -> Iterator[Piece]:
-        ((_, shape),) = network.input_shapes.items()
-        expected = tuple(None if isinstance(d, str) else d for d in shape[1:])
-        return dataset.pieces(size, expected, applied, count)
-
-    def scheduler(images: int) -> Scheduler:
-        batches = math.ceil(images / size)
-        if ray is not None:
-            from onnx2snn.ray_crew import RayCrew
-
-            return Team(RayCrew(ray, workers, batches, evaluation.task, network))
-        wanted = min(workers or 1, batches)
-        if wanted == 1:
-            return Here(Measurement(network, evaluation.task))
-        return Team(ProcessCrew(wanted, share_of(network, evaluation.task, wanted)))
-
-    if resume is None:
-        return evaluation.run(pieces, count, scheduler, progress)
-    key = make_key({
+    method = TypicalMethod(network, evaluation.task.against) if typical else None
+    walk = Walk(network, dataset, count, size, applied, workers, ray, progress)
+    with _Journals(resume, lambda: {
         "network": model_digest(network.model),
         "ann": model_digest(evaluation.reference),
         "data": dataset.sha256(),
@@ -114,11 +101,35 @@ def evaluate(
         "batch_size": size,
         "backend": network.backend.name,
         "preprocessing": applied.spec() if applied else None,
-    })  # fmt: skip
-    with Journal(journal_path(resume, key), key) as journal:
-        result = evaluation.run(pieces, count, scheduler, progress, journal)
-        journal.remove()
-        return result
+    }) as journals:  # fmt: skip
+        result = evaluation.run(walk, journals.open("evaluation"))
+        if method is not None:
+            journal = journals.open("typical")
+            result["typical"] = evaluation.beside(method, result, walk, journal)
+        journals.remove()
+    return result
+
+
+class _Journals(ExitStack):
+    """The journals of one evaluation, a part each; none without ``resume``."""
+
+    def __init__(self, resume: str | Path | None, settings: Callable[[], dict[str, Any]]) -> None:
+        super().__init__()
+        self.resume = resume
+        self.settings = {} if resume is None else settings()
+        self.opened: list[Journal] = []
+
+    def open(self, part: str) -> Journal | None:
+        if self.resume is None:
+            return None
+        key = make_key({**self.settings, "part": part})
+        self.opened.append(self.enter_context(Journal(journal_path(self.resume, key), key)))
+        return self.opened[-1]
+
+    def remove(self) -> None:
+        """The evaluation is done and its result is told."""
+        for journal in self.opened:
+            journal.remove()
 
 
 class Interrupted(KeyboardInterrupt):
@@ -144,7 +155,7 @@ class _Evaluation:
         self.meter = EnergyMeter(network.model, network.plan)
         self.recipe = dict(network.metadata.get("recipe") or {})
         self.recommended = network.recommended_timesteps
-        self.task = Task(tuple(steps), self.read_ann(against), early_exit)
+        self.task = Comparison(tuple(steps), self.read_ann(against), early_exit)
         self.totals = Totals()
 
     @property
@@ -166,39 +177,48 @@ class _Evaluation:
             )
         return model
 
-    def run(
-        self,
-        pieces: Callable[[], Iterator[Piece]],
-        count: int,
-        scheduler: Callable[[int], Scheduler],
-        progress: Callable[[int, int], None],
-        journal: Journal | None = None,
-    ) -> dict[str, Any]:
+    def run(self, walk: Walk, journal: Journal | None = None) -> dict[str, Any]:
         """Measure all batches that the journal does not know."""
         if journal is not None and journal.state is not None:
             self.totals = Totals.from_dict(journal.state)
-        known = self.totals.images
         try:
-            if known:
-                progress(known, count)
-            if known < count:
-                left = (piece for piece in pieces() if piece.first >= known)
-                for totals in scheduler(count - known).totals(left):
-                    self.totals.merge(totals)
-                    if journal is not None:
-                        journal.append(self.totals.as_dict())
-                    progress(self.totals.images, count)
+            walk.measure(
+                self.task,
+                self.totals,
+                lambda totals: journal.append(totals.as_dict()) if journal else None,
+            )
         except KeyboardInterrupt as stop:
             if not self.totals.images:
                 raise
             raise Interrupted(self.document()) from stop
         return self.document()
 
+    def beside(
+        self,
+        method: TypicalMethod,
+        result: dict[str, Any],
+        walk: Walk,
+        journal: Journal | None = None,
+    ) -> dict[str, Any] | None:
+        """The typical method at this network's accuracy; None where nothing is a class."""
+        truths = self.totals.truths
+        if not truths["classes"]:
+            return None
+        measured = {row["t"]: row for row in result["steps"]}
+        row = measured.get(self.recommended) or result["steps"][-1]
+        measure = "accuracy" if truths["labelled"] else "agreement"
+        try:
+            found = method.measure(walk, row[measure], labelled=truths["labelled"], journal=journal)
+        except KeyboardInterrupt as stop:
+            raise Interrupted(result) from stop
+        scores = {"accuracy": None, "agreement": None, measure: found.pop("right")}
+        return {"t": found.pop("t"), **scores, **found, "beside_t": row["t"]}
+
     def document(self) -> dict[str, Any]:
         """Everything measured, with the keys that ``eval --json`` promises."""
         totals, macs = self.totals, self.meter.macs
         samples = totals.images
-        self.meter.total.restore({name: totals.table(name) for name in self.meter.total.TABLES})
+        self.meter.total.restore(totals.table)
         skipped = totals.counted("skipping_macs") / samples
         return {
             "samples": samples,

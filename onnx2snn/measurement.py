@@ -15,6 +15,7 @@ from onnx2snn.exit_score import EarlyExitScore
 from onnx2snn.stand_in import equal_bits, to_ann
 from onnx2snn.totals import Totals, squares
 from onnx2snn_runtime.backends.base import Runner
+from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.errors import DataError
 from onnx2snn_runtime.network import Network
 
@@ -22,8 +23,8 @@ Array = Any
 
 
 @dataclass(frozen=True)
-class Task:
-    """What to measure, whoever does it.
+class Comparison:
+    """A network against labels and the ANN, over timesteps.
 
     Attributes:
         steps: timesteps after which the answer is measured.
@@ -35,11 +36,15 @@ class Task:
     against: onnx.ModelProto | None
     early_exit: bool
 
+    def open(self, network: Network) -> Callable[[Piece], Totals]:
+        """What measures a batch."""
+        return Measurement(network, self).measure
+
 
 class Measurement:
     """A loaded network and all that it is compared with, ready to measure batches."""
 
-    def __init__(self, network: Network, task: Task) -> None:
+    def __init__(self, network: Network, task: Comparison) -> None:
         self.network, self.task = network, task
         self.meter = EnergyMeter(network.model, network.plan)
         self.early = EarlyExitScore(network) if task.early_exit else None
@@ -52,13 +57,14 @@ class Measurement:
         self.quantised: Runner = compile_model(quantised)
         self.skipping = _SkippedZeros(stand_in, compile_model)
 
-    def measure(self, images: Array, labels: Array | None) -> Totals:
-        """Measure a batch, float32 [n,*] with labels [n] or None.
+    def measure(self, piece: Piece) -> Totals:
+        """Measure a batch.
 
         Raises:
             DataError: the images do not fit, or a label is out of range.
         """
-        feeds, _ = self.network.check_feeds(images)
+        feeds, _ = self.network.check_feeds(piece.images())
+        labels = piece.labels
         expected = self.ann(feeds)
         first = next(iter(expected.values()))
         classes = is_classes(first)
@@ -68,14 +74,12 @@ class Measurement:
                 f"the network has {first.shape[1]} classes"
             )
         known = labels if classes else None
-        totals = Totals(len(images), truths={"classes": classes, "labelled": known is not None})
+        totals = Totals(len(piece), truths={"classes": classes, "labelled": known is not None})
         for name, value in expected.items():
             totals.sums[f"norm/{name}"] = squares(value)
         answers, traffic = self.network.observe(feeds, self.task.steps, self.meter.observer)
         for part in traffic:
-            for table, rows in part.as_dict().items():
-                for t, number in rows:
-                    totals.count(f"{table}/{t}", number)
+            totals.count_tables(part.as_dict())
         for t, outputs in answers.items():
             _compare(totals, f"t{t}", outputs, expected, known)
         _compare(totals, "ann", expected, expected, known)

@@ -9,8 +9,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from onnx2snn.measurement import Task
-from onnx2snn.schedule import Crew, Event, Job, result_of
+from onnx2snn.schedule import Crew, Event, Job, Task, result_of
 from onnx2snn_runtime.backends import usable_processors
 from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.engine import default_memory

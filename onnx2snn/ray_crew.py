@@ -14,8 +14,7 @@ from functools import partial
 from typing import Any
 
 from onnx2snn import __version__
-from onnx2snn.measurement import Task
-from onnx2snn.schedule import Crew, Event, Job, result_of
+from onnx2snn.schedule import Crew, Event, Job, Task, result_of
 from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.engine import default_memory
 from onnx2snn_runtime.errors import BackendError, UsageError

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import onnx
 
-from onnx2snn.measurement import Measurement, Task
 from onnx2snn.totals import Totals
 from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.errors import BackendError
@@ -24,6 +23,14 @@ from onnx2snn_runtime.network import Network
 
 MOST_TRIES = 3
 AHEAD = 4  # batches per worker that may be done before those in front of them
+
+
+class Task(Protocol):
+    """What to measure, whoever does it; it can be sent to another process."""
+
+    def open(self, network: Network) -> Callable[[Piece], Totals]:
+        """Prepare everything; returns what measures a batch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,7 @@ class Job:
         network = Network(
             self.model, backend=self.backend, threads=self.threads, memory=self.memory
         )
-        return measure_with(Measurement(network, self.task))
-
-
-def measure_with(measurement: Measurement) -> Callable[[Piece], Totals]:
-    """A function from a batch to its totals."""
-    return lambda piece: measurement.measure(piece.images(), piece.labels)
+        return self.task.open(network)
 
 
 def result_of(call: Callable[[], Any]) -> Any:
@@ -84,12 +86,12 @@ class Scheduler(Protocol):
 class Here:
     """One batch after the other in this process."""
 
-    def __init__(self, measurement: Measurement) -> None:
-        self.measure = measure_with(measurement)
+    def __init__(self, network: Network, task: Task) -> None:
+        self.network, self.task = network, task
 
     def totals(self, pieces: Iterator[Piece]) -> Iterator[Totals]:
         """The totals of each batch."""
-        return map(self.measure, pieces)
+        return map(self.task.open(self.network), pieces)
 
 
 @dataclass(frozen=True)

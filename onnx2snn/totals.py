@@ -7,7 +7,7 @@ kept image by image until they are folded in the order of the images.
 
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,6 +35,12 @@ class Totals:
     def count(self, name: str, number: float) -> None:
         """Add a whole number."""
         self.counts[name] = self.counts.get(name, 0) + number
+
+    def count_tables(self, tables: Mapping[str, Iterable[tuple[int, float]]]) -> None:
+        """Add whole numbers called ``name/number``."""
+        for name, rows in tables.items():
+            for number, value in rows:
+                self.count(f"{name}/{number}", value)
 
     def merge(self, batch: "Totals") -> None:
         """Take in the batch that follows."""

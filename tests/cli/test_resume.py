@@ -164,9 +164,9 @@ def test_a_batch_is_not_computed_twice(folder, expected, monkeypatch):
     counted = []
     measure = Measurement.measure
 
-    def counting(self, images, labels):
-        counted.append(len(images))
-        return measure(self, images, labels)
+    def counting(self, piece):
+        counted.append(len(piece))
+        return measure(self, piece)
 
     monkeypatch.setattr(Measurement, "measure", counting)
     assert resumed(folder) == expected

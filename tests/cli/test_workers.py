@@ -17,7 +17,7 @@ import pytest
 
 from onnx2snn import convert, evaluate
 from onnx2snn.evaluation import Interrupted
-from onnx2snn.measurement import Task
+from onnx2snn.measurement import Comparison
 from onnx2snn.processes import ProcessCrew
 from onnx2snn.schedule import Job, Team
 from onnx2snn_runtime.dataset import Piece
@@ -59,6 +59,15 @@ def test_two_processes_measure_the_same(folder, expected):
     assert seen == [(done, IMAGES) for done in range(8, IMAGES + 1, 8)]
 
 
+def test_the_typical_method_is_shared_out_as_well(folder):
+    """Without labels the workers ask the ANN what is right."""
+    images = networks.images(24)
+    options = {"timesteps": [2], "batch_size": 8, "typical": True}
+    expected = evaluate(folder / "net.snn.onnx", images, **options)
+    assert expected["typical"]["agreement"] > 50
+    assert evaluate(folder / "net.snn.onnx", images, workers=2, **options) == expected
+
+
 def test_a_killed_worker_is_replaced(folder, expected):
     """Again and again: each time another worker dies of the signal that is sent for no memory."""
     killed = []
@@ -78,7 +87,7 @@ def test_a_killed_worker_is_replaced(folder, expected):
 
 def test_a_batch_that_kills_is_named(folder):
     model = convert_again(folder)
-    crew = ProcessCrew(1, Job(model, Task((1,), None, False), "numpy", 1, None))
+    crew = ProcessCrew(1, Job(model, Comparison((1,), None, False), "numpy", 1, None))
     deadly = Piece(32, "__import__('os').kill(__import__('os').getpid(), 9)", None, eval)
     with (
         pytest.warns(UserWarning, match="is run again"),
