@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from typing import cast
 
 from onnx2snn.schedule import Crew, Event, Job, Task, result_of
 from onnx2snn_runtime.backends import usable_processors
@@ -47,17 +48,15 @@ class ProcessCrew(Crew):
 
     def give(self, worker: Hashable, piece: Piece) -> None:
         """Send a batch; that the worker has died meanwhile shows at the next `events`."""
-        assert isinstance(worker, Connection)
         with suppress(BrokenPipeError, ConnectionResetError):
-            worker.send(piece)
+            cast(Connection, worker).send(piece)
 
     def events(self) -> list[Event]:
         """Wait for answers and for the ends of pipes."""
-        return [self.event(pipe) for pipe in wait(list(self.workers)) if pipe in self.workers]
+        return [self.event(cast(Connection, pipe)) for pipe in wait(list(self.workers))]
 
-    def event(self, pipe: object) -> Event:
+    def event(self, pipe: Connection) -> Event:
         """What a process has sent, or how it has ended."""
-        assert isinstance(pipe, Connection)
         try:
             return Event(pipe, pipe.recv())
         except (EOFError, ConnectionResetError, pickle.UnpicklingError):

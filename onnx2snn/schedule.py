@@ -10,7 +10,7 @@ import pickle
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -74,8 +74,8 @@ def result_of(call: Callable[[], Any]) -> Any:
 class Scheduler(Protocol):
     """Has batches measured."""
 
-    def totals(self, pieces: Iterator[Piece]) -> Iterator[Totals]:
-        """The totals of each batch, in the order of the batches.
+    def totals(self, pieces: Iterator[Piece]) -> Generator[Totals, None, None]:
+        """The totals of each batch, in the order of the batches; all work ends when it is closed.
 
         Raises:
             Onnx2SnnError: a batch cannot be measured.
@@ -89,9 +89,9 @@ class Here:
     def __init__(self, network: Network, task: Task) -> None:
         self.network, self.task = network, task
 
-    def totals(self, pieces: Iterator[Piece]) -> Iterator[Totals]:
+    def totals(self, pieces: Iterator[Piece]) -> Generator[Totals, None, None]:
         """The totals of each batch."""
-        return map(self.task.open(self.network), pieces)
+        yield from map(self.task.open(self.network), pieces)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Team:
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
 
-    def totals(self, pieces: Iterator[Piece]) -> Iterator[Totals]:
+    def totals(self, pieces: Iterator[Piece]) -> Generator[Totals, None, None]:
         """The totals of each batch, in order; the crew is closed at the end, however it comes."""
         try:
             yield from _Round(self.crew, pieces).results()

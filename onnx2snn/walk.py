@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from onnx2snn.processes import ProcessCrew, share_of
@@ -52,10 +53,11 @@ class Walk:
         if known >= self.count:
             return
         left = (piece for piece in self.pieces() if piece.first >= known)
-        for batch in self.scheduler(task, self.count - known).totals(left):
-            totals.merge(batch)
-            keep(totals)
-            self.progress(totals.images, self.count)
+        with closing(self.scheduler(task, self.count - known).totals(left)) as batches:
+            for batch in batches:
+                totals.merge(batch)
+                keep(totals)
+                self.progress(totals.images, self.count)
 
     def pieces(self) -> Iterator[Piece]:
         """All batches."""

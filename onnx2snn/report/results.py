@@ -13,6 +13,7 @@ MAX_BYTES = 64 * 2**20
 MOST_FINDINGS = 10
 MOST_NESTED = 32
 LARGEST = 1e100  # what is drawn is squared and added
+LARGEST_WHOLE = 2**53  # as a float holds it, and JavaScript
 
 NUMBER, OPTIONAL, TEXT, ANY = "a number", "a number or null", "text", "anything"
 OPTIONAL_TEXT, WHOLE = "text or null", "a whole number"
@@ -150,7 +151,9 @@ def _fits(value: Any, form: str) -> bool:
         return isinstance(value, str)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) < LARGEST and (form != WHOLE or isinstance(value, int))
+    if isinstance(value, int):
+        return abs(value) < LARGEST_WHOLE
+    return abs(value) < LARGEST and form != WHOLE
 
 
 def _contradictions(document: dict[str, Any]) -> list[str]:

@@ -133,6 +133,7 @@ def test_ctrl_c_keeps_what_is_known(folder):
     with pytest.raises(Interrupted) as caught:
         evaluate(folder / "net.snn.onnx", folder / "data.npz", workers=2, progress=interrupt,
                  **OPTIONS)  # fmt: skip
+    assert not multiprocessing.active_children()  # while the answer is still told
     expected = evaluate(folder / "net.snn.onnx", folder / "data.npz", limit=32, **OPTIONS)
     assert caught.value.document == expected
 

@@ -251,6 +251,7 @@ def test_unlabelled_data_and_outputs_that_are_no_classes(results):
         (lambda d: d["steps"][1].update(t="4"), "steps[1].t: expected a whole number"),
         (lambda d: d["steps"][0].update(t=0), "t counts from 1"),
         (lambda d: d["steps"][0].update(energy_uj=10**400), "energy_uj: expected a number"),
+        (lambda d: d["report"].update(timesteps=2**53), "timesteps: expected a whole number"),
         (lambda d: d["report"]["provenance"].update(files={"a": "b"}), "files.a: expected an obj"),
         (lambda d: d["report"]["conversion"]["work"].update(macs=[1]), "work.macs: expected an ob"),
         (lambda d: d.update(recipe="fast"), "recipe: expected an object"),
