@@ -32,6 +32,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_exit_argument(parser)
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     parser.add_argument("-o", "--output", metavar="OUT.npz", help="write the answers here")
+    add_clobber_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -53,6 +54,11 @@ def add_exit_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--early-exit", action="store_true", help="an image leaves once its decision is stable"
     )
+
+
+def add_clobber_argument(parser: argparse.ArgumentParser) -> None:
+    """The switch of commands that write a file."""
+    parser.add_argument("--no-clobber", action="store_true", help="never replace a file")
 
 
 def memory_budget(options: argparse.Namespace) -> int | None:
