@@ -34,7 +34,11 @@ class ProcessCrew(Crew):
         self.workers: dict[Connection, SpawnProcess] = {}
 
     def hire(self) -> None:
-        """Start one more process."""
+        """Start one more process.
+
+        Raises:
+            BackendError: the system refuses.
+        """
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, self.job), daemon=True)

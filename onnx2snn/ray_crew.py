@@ -64,7 +64,11 @@ class RayCrew(Crew):
         self.working: set[Hashable] = set()
 
     def room(self, needs: dict[str, int]) -> int:
-        """How many actors with these needs the cluster can hold."""
+        """How many actors with these needs the cluster can hold.
+
+        Raises:
+            BackendError: there is none.
+        """
         resources = self.ray.cluster_resources()
         counts = [int(resources.get(name, 0) // n) for name, n in needs.items() if n]
         if min(counts) < 1:

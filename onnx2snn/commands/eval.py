@@ -94,7 +94,11 @@ def parse_timesteps(text: str) -> list[int]:
 
 
 def check_drop(result: dict[str, Any], limit: float) -> int:
-    """Exit code of ``--max-drop``: the loss at the last timestep against the limit."""
+    """Exit code of ``--max-drop``: the loss at the last timestep against the limit.
+
+    Raises:
+        UsageError: the data has no labels.
+    """
     last, ann = result["steps"][-1], result["ann"]["accuracy"]
     if last["accuracy"] is None or ann is None:
         raise UsageError("--max-drop needs data with labels")

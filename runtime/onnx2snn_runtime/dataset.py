@@ -112,7 +112,11 @@ class Dataset(ABC):
         preprocessing: Preprocessing | None = None,
         limit: int | None = None,
     ) -> Iterator[Piece]:
-        """`batches` before they are made ready; ``limit``: end after so many images."""
+        """`batches` before they are made ready; ``limit``: end after so many images.
+
+        Raises:
+            UsageError: ``size`` is below 1.
+        """
         if size < 1:
             raise UsageError(f"the batch size must be positive, not {size}")
         left = self.count if limit is None else min(limit, self.count)
@@ -286,7 +290,11 @@ def _refuse_type(array: Array | StoredArray, name: str) -> None:
 
 
 def hash_file(path: Path, update: Update) -> None:
-    """Feed a file to a hash, piece by piece."""
+    """Feed a file to a hash, piece by piece.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
     with open_regular(path, DataError) as stream:
         try:
             while piece := stream.read(_HASH_BYTES):

@@ -131,6 +131,10 @@ def read_bytes_checked(path: StrPath, error: type[Onnx2SnnError], *, max_bytes: 
         path: the file.
         error: class of the error if the file is missing, empty, too large or not regular.
         max_bytes: limit, checked before anything is read.
+
+    Raises:
+        Onnx2SnnError: of the class ``error``: the file is missing, empty or too large.
+        StorageError: the disk refuses.
     """
     with open_regular(path, error) as stream:
         size = os.fstat(stream.fileno()).st_size

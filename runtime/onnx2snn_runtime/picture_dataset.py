@@ -41,7 +41,11 @@ class PictureDataset(Dataset):
         self._hash_content = hash_content
 
     def as_array(self) -> Array:
-        """Pictures have no common size before a network gives them one."""
+        """Pictures have no common size before a network gives them one.
+
+        Raises:
+            DataError: always.
+        """
         raise DataError(f"{self.name} holds pictures, not an array: take its batches")
 
     def _parts(

@@ -75,7 +75,12 @@ def memory_budget(options: argparse.Namespace) -> int | None:
 
 
 def run_command(options: argparse.Namespace) -> int:
-    """Run a network on data and print or write the answers."""
+    """Run a network on data and print or write the answers.
+
+    Raises:
+        UsageError: a number is out of range.
+        DataError: there is no image.
+    """
     import numpy as np  # here, so that --help stays fast
 
     from onnx2snn_runtime.data import input_batches, open_inputs
