@@ -32,6 +32,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_exit_argument(parser)
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     parser.add_argument("-o", "--output", metavar="OUT.npz", help="write the answers here")
+    add_clobber_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -55,6 +56,11 @@ def add_exit_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_clobber_argument(parser: argparse.ArgumentParser) -> None:
+    """The switch of commands that write a file."""
+    parser.add_argument("--no-clobber", action="store_true", help="never replace a file")
+
+
 def memory_budget(options: argparse.Namespace) -> int | None:
     """Bytes of ``--memory`` if it is given, and a check of ``--batch-size``.
 
@@ -69,7 +75,12 @@ def memory_budget(options: argparse.Namespace) -> int | None:
 
 
 def run_command(options: argparse.Namespace) -> int:
-    """Run a network on data and print or write the answers."""
+    """Run a network on data and print or write the answers.
+
+    Raises:
+        UsageError: a number is out of range.
+        DataError: there is no image.
+    """
     import numpy as np  # here, so that --help stays fast
 
     from onnx2snn_runtime.data import input_batches, open_inputs

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from functools import cache
 
-from onnx2snn_runtime.backends.base import Backend, Runner
+from onnx2snn_runtime.backends.base import Backend, Runner, usable_processors
 from onnx2snn_runtime.errors import BackendError, UsageError
 
 PREFERENCE = ("cupy", "onnxruntime", "numpy")
@@ -54,4 +54,4 @@ def open_backend(name: str = "auto", threads: int | None = None) -> tuple[Backen
     return classes[name](threads), "asked for"
 
 
-__all__ = ["Backend", "Runner", "backend_classes", "open_backend"]
+__all__ = ["Backend", "Runner", "backend_classes", "open_backend", "usable_processors"]

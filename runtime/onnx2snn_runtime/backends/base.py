@@ -1,5 +1,6 @@
 """What a backend must offer, and the registry of backends."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
@@ -57,3 +58,11 @@ class Backend(ABC):
     def scan(self, operator: StatefulOperator, chunk: Chunk) -> Array:
         """All steps of a chunk of one stateful operator; returns y [C,N,*]."""
         return operator.scan(self.xp, chunk)
+
+
+def usable_processors() -> int:
+    """Processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows do not tell
+        return os.cpu_count() or 1
