@@ -19,6 +19,7 @@ from onnx2snn.embedded import EMBEDDED_CALIBRATION, EMBEDDED_MODEL, EMBEDDED_TES
 RECIPES = ("if", "paper", "fast", "refine")
 LONG = (1, 2, 4, 8, 16, 32, 64)
 SHORT = (1, 2, 4, 8)
+TWIN_STEPS = (2, 8)  # shown
 CIFAR_OWN = "mean=0.4914,0.4822,0.4465,std=0.2470,0.2435,0.2616"
 
 
@@ -139,13 +140,44 @@ def markdown(case: Case, results: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def twin_rows(saved: list[dict]) -> list[str]:
+    """Both exports of a network side by side, a row for each recipe and step."""
+    found = {(result["case"], result["name"]): result for result in saved}
+    rows = []
+    for legacy in (
+        case for case in CASES if case.name.startswith("twins") and "legacy" in case.name
+    ):
+        dynamo = legacy.name.replace("legacy", "dynamo")
+        for recipe in RECIPES:
+            pair = [found.get((name, recipe)) for name in (legacy.name, dynamo)]
+            if None in pair:
+                continue
+            for a, b in zip(*(result["steps"] for result in pair), strict=True):
+                if a["t"] not in TWIN_STEPS:
+                    continue
+                same = [
+                    f"{a[key]:.1f}" if a[key] == b[key] else f"{a[key]:.1f}, {b[key]:.1f}"
+                    for key in ("accuracy", "agreement")
+                ]
+                spikes = b["spikes_per_image"] / max(a["spikes_per_image"], 1e-9) - 1
+                name = legacy.name.removeprefix("twins: ").split(" legacy")[0]
+                rows.append(f"| {name} | `{recipe}` | {a['t']} | {same[0]} | {same[1]} "
+                            f"| {100 * spikes:+.3f} % |")  # fmt: skip
+    return rows
+
+
 def render(files: list[Path]) -> None:
     """Print the tables of what earlier runs have written, a network a table."""
     saved = [result for file in files for result in json.loads(file.read_text())]
     for case in CASES:
         found = {result["name"]: result for result in saved if result["case"] == case.name}
-        if found:
+        if found and not case.name.startswith("twins"):
             print(markdown(case, [found[name] for name in RECIPES if name in found]))
+    rows = twin_rows(saved)
+    if rows:
+        print("| network | recipe | T | accuracy % | agreement % | spikes, dynamo less legacy |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        print("\n".join(rows))
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from onnx2snn.commands.report import add_report, check_report
 from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn_runtime.cli import INTERRUPTED
+from onnx2snn_runtime.data import open_data
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.network import load
 from onnx2snn_runtime.preprocessing import Preprocessing
@@ -28,11 +29,14 @@ def run(options: argparse.Namespace) -> int:
         check_report(options)
     steps = parse_timesteps(options.timesteps)
     network = load(options.model, options.backend, options.threads, memory=memory)
+    data = open_data(options.data)
+    if options.max_drop is not None and data.labels is None:
+        raise UsageError("--max-drop needs data with labels")
     try:
         with progress_bar(quiet=options.quiet) as progress, _spoken(ray=options.ray is not None):
             result = evaluate(
                 network,
-                options.data,
+                data,
                 timesteps=steps,
                 against=options.against,
                 limit=options.limit,

@@ -103,6 +103,15 @@ def test_max_drop_sets_the_exit_code(folder, converted):
     assert done.returncode == 1
 
 
+def test_max_drop_without_labels_is_refused_before_the_work(folder, converted, tmp_path):
+    with np.load(folder / "test.npz") as data:
+        np.save(tmp_path / "images.npy", data["x"])
+    done = call("eval", converted, tmp_path / "images.npy", "--max-drop", "1")
+    assert done.returncode == 2
+    assert "needs data with labels" in done.stderr
+    assert not done.stdout
+
+
 def test_run_writes_answers(folder, converted, tmp_path):
     done = call(converted, folder / "test.npz", "-T", "4", "-o", tmp_path / "out.npz", "--json",
                 module="onnx2snn_runtime.cli")  # fmt: skip
