@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx2snn_runtime.backends.base import Array, Backend, Runner
+from onnx2snn_runtime.backends.base import EXACT, Array, Backend, Runner
 from onnx2snn_runtime.backends.blocked_models import channel_block, with_blocks
 from onnx2snn_runtime.backends.large_models import split_weights
 from onnx2snn_runtime.errors import BackendError
@@ -25,8 +25,8 @@ class OnnxruntimeBackend(Backend):
     name = "onnxruntime"
     xp = np
 
-    def __init__(self, threads: int | None = None) -> None:
-        super().__init__(threads)
+    def __init__(self, threads: int | None = None, compute: str = EXACT) -> None:
+        super().__init__(threads, compute)
         self.fused = importlib.util.find_spec("numba") is not None
 
     @property
