@@ -12,6 +12,7 @@ from onnx2snn_runtime.plan import FLOAT_BYTES, Segment, Shape, Stateful, make_pl
 
 MANY_STEPS = 10**6
 
+
 def plan_of(model: onnx.ModelProto) -> dict[str, Any]:
     """The plan as JSON data; bytes are for one image and one step."""
     plan = make_plan(model)

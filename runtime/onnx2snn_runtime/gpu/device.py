@@ -1,0 +1,141 @@
+"""The GPU as the backend sees it: an array module, memory, matrix products, kernels."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+from onnx2snn_runtime.errors import BackendError
+
+Array = Any
+Size = tuple[int, ...]
+INSTALL = "pip install 'onnx2snn[gpu]' for CUDA 13, 'onnx2snn[gpu-cu12]' for CUDA 12"
+
+
+class Kernel(Protocol):
+    """CUDA C++ with one function to call."""
+
+    @property
+    def name(self) -> str:
+        """Name of the function."""
+
+    @property
+    def source(self) -> str:
+        """The text."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Options of the compiler."""
+
+
+class Device(Protocol):
+    """Where arrays lie and what is launched there.
+
+    Attributes:
+        xp: array module.
+        launch: starts a kernel with a grid, a block and arguments; None where there is no way to.
+    """
+
+    xp: Any
+    launch: Callable[[Kernel, Size, Size, Sequence[Any]], None] | None
+
+    def to_host(self, array: Array) -> Any:
+        """An array of the device as one of NumPy."""
+
+    def free_bytes(self) -> int:
+        """Memory that can be allocated now."""
+
+    def release(self) -> None:
+        """Give back memory that is kept for later."""
+
+    def product(self, compute: str) -> Callable[..., Array]:
+        """The matrix product of float32, called as ``xp.matmul`` is; ``tf32`` may round inputs."""
+
+    def stream(self) -> int:
+        """Address of the stream that work is put on."""
+
+
+def why_no_device() -> str:
+    """Why CuPy cannot compute here, with what to do; empty if it can."""
+    if importlib.util.find_spec("cupy") is None:
+        return f"CuPy is not installed ({INSTALL})"
+    try:
+        import cupy
+    except Exception as error:  # what a broken installation raises is not limited to ImportError
+        return f"CuPy is installed but cannot be imported ({_first_line(error)}); {INSTALL}"
+    try:
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except RuntimeError as error:
+        return f"CuPy {cupy.__version__} finds no CUDA device: {_first_line(error)}"
+    return "" if count else f"CuPy {cupy.__version__} finds no CUDA device"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+class CupyDevice:
+    """The current CUDA device through CuPy, on CuPy's current stream."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        self.xp: Any = cupy
+        self.launch: Callable[[Kernel, Size, Size, Sequence[Any]], None] | None = self.start
+        self._function = cache(self._compile)
+
+    def to_host(self, array: Array) -> Any:
+        """Copied, and waited for."""
+        return self.xp.asnumpy(array)
+
+    def free_bytes(self) -> int:
+        """Free memory of the device and of CuPy's pool."""
+        free, _ = self.xp.cuda.runtime.memGetInfo()
+        return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
+
+    def release(self) -> None:
+        """Empty CuPy's pool."""
+        self.xp.get_default_memory_pool().free_all_blocks()
+
+    def product(self, compute: str) -> Callable[..., Array]:
+        """cuBLAS through CuPy; its default mode is true float32."""
+        from cupy.cuda import cublas, device
+
+        exact, rounded = int(cublas.CUBLAS_DEFAULT_MATH), int(cublas.CUBLAS_TF32_TENSOR_OP_MATH)
+        matmul: Callable[..., Array] = self.xp.matmul
+        if compute != "tf32":
+            return matmul
+
+        def matmul_tf32(*arrays: Array, **options: Any) -> Array:
+            handle = device.get_cublas_handle()
+            cublas.setMathMode(handle, rounded)
+            try:
+                return matmul(*arrays, **options)
+            finally:
+                cublas.setMathMode(handle, exact)
+
+        return matmul_tf32
+
+    def stream(self) -> int:
+        """The pointer that other libraries take."""
+        return int(self.xp.cuda.get_current_stream().ptr)
+
+    def start(self, kernel: Kernel, grid: Size, block: Size, arguments: Sequence[Any]) -> None:
+        """Compile a kernel by NVRTC at its first use (CuPy keeps it on disk), and launch it.
+
+        Raises:
+            BackendError: the compiler refuses it.
+        """
+        self._function(kernel.name, kernel.source, tuple(kernel.options))(
+            grid, block, tuple(arguments)
+        )
+
+    def _compile(self, name: str, source: str, options: tuple[str, ...]) -> Any:
+        module = self.xp.RawModule(code=source, options=options, backend="nvrtc")
+        try:
+            return module.get_function(name)
+        except self.xp.cuda.compiler.CompileException as error:
+            raise BackendError(
+                f"the CUDA compiler refuses the kernel {name}: {_first_line(error)}",
+                advice="please report it with the output of `onnx2snn doctor`",
+            ) from error
