@@ -13,7 +13,7 @@ import onnx
 from onnx2snn_runtime.backends import EXACT, open_backend
 from onnx2snn_runtime.early_exit import ExitRule, run_batch
 from onnx2snn_runtime.engine import Engine, Observer
-from onnx2snn_runtime.errors import DataError, UsageError
+from onnx2snn_runtime.errors import BackendError, DataError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import read_metadata
 from onnx2snn_runtime.parts import Answer, Feeds, count_images, run_in_parts, window
@@ -100,7 +100,10 @@ class Network:
         stored = self.metadata.get("preprocessing")
         self.preprocessing = Preprocessing.from_json(stored) if stored else None
         self.backend, self.backend_reason = open_backend(backend, threads, compute)
-        self.engine = Engine(self.plan, self.backend, memory)
+        try:
+            self.engine = Engine(self.plan, self.backend, memory)
+        except self.backend.out_of_memory as problem:
+            raise BackendError(f"the weights do not fit the memory: {problem}") from problem
 
     @property
     def input_shapes(self) -> dict[str, Shape]:
@@ -195,8 +198,14 @@ class Network:
         feeds, sequence = self.check_feeds(images)
         wanted = timesteps or self.recommended_timesteps
         last = check_timesteps(wanted, feeds, sequence)[-1]
-        for _, answer in self.engine.run(feeds, range(1, last + 1), sequence=sequence):
-            yield answer
+        try:
+            for _, answer in self.engine.run(feeds, range(1, last + 1), sequence=sequence):
+                yield answer
+        except self.backend.out_of_memory as problem:
+            raise BackendError(
+                f"not enough memory for {count_images(feeds, sequence)} images at once: {problem}",
+                advice="stream fewer images at a time",
+            ) from problem
 
     def observe(
         self,
@@ -267,6 +276,8 @@ class Network:
         def run(batch: Feeds) -> list[Answer]:
             return run_in_parts(self.engine, batch, timesteps, work, sequence)
 
+        if self.backend.batches_at_once == 1:  # libraries keep handles for each thread
+            return [answer for batch in batches for answer in run(batch)]
         with ThreadPoolExecutor(self.backend.batches_at_once) as pool:
             return [answer for part in pool.map(run, batches) for answer in part]
 

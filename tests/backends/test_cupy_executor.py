@@ -1,0 +1,253 @@
+"""The executor of the backend ``cupy`` on a device that is made of NumPy.
+
+The same classes run as on a GPU; only the device is another one. What is computed there must be
+what the reference backend computes, however images and steps are cut.
+"""
+
+import networks
+import numpy as np
+import pytest
+from spiking_layers import frames, one_layer, other_layers, spiking_layers, threshold
+from strict_arrays import StrictDevice
+
+import onnx2snn
+from onnx2snn.recipes import RECIPES
+from onnx2snn_runtime import backends
+from onnx2snn_runtime.backends import backend_classes, open_backend
+from onnx2snn_runtime.backends.cupy_backend import CupyBackend
+from onnx2snn_runtime.data import open_data
+from onnx2snn_runtime.errors import BackendError, UsageError
+from onnx2snn_runtime.files import load_model
+from onnx2snn_runtime.gpu import ColumnsEngine
+from onnx2snn_runtime.network import Network
+from onnx2snn_runtime.preprocessing import Preprocessing
+from onnx2snn_runtime.schedule import DeviceSchedule, Footprint
+
+SIZE = (3, 8, 8)
+IMAGES = networks.images(6, shape=SIZE)
+STEPS = [1, 2, 4]
+CLOSE = 0.999  # share of neurons whose spikes may differ by two at most
+
+
+@pytest.fixture
+def on_device(monkeypatch):
+    """Makes networks on the backend ``cupy`` with a device of NumPy."""
+
+    def network(model, device=None, **options):
+        device = device or StrictDevice()
+
+        def opened(name, threads, compute):
+            assert name == "cupy"
+            engine = ColumnsEngine(device, compute)
+            return CupyBackend(threads, compute, device, engine), "a test"
+
+        with monkeypatch.context() as patch:
+            patch.setattr("onnx2snn_runtime.network.open_backend", opened)
+            return Network(model, backend="cupy", **options)
+
+    return network
+
+
+@pytest.fixture(scope="module", params=sorted(RECIPES))
+def spiking(request):
+    model = networks.small_cnn()
+    calibration = networks.images(16, shape=SIZE)
+    return onnx2snn.convert(model, calibration=calibration, recipe=request.param).proto
+
+
+def assert_same(found, expected):
+    """The same answers, and the same spikes but where a rounding has moved one."""
+    for t, outputs in expected.by_step.items():
+        for name, array in outputs.items():
+            assert isinstance(found.by_step[t][name], np.ndarray)
+            assert found.by_step[t][name].dtype == array.dtype
+            np.testing.assert_allclose(found.by_step[t][name], array, rtol=1e-3, atol=1e-3)
+    assert list(found.spikes) == list(expected.spikes)
+    for name, spikes in expected.spikes.items():
+        assert np.mean(np.abs(found.spikes[name] - spikes) <= 2) >= CLOSE, name
+
+
+def test_networks(spiking, on_device):
+    expected = Network(spiking, backend="numpy").run(IMAGES, STEPS, record=True)
+    assert_same(on_device(spiking).run(IMAGES, STEPS, record=True), expected)
+
+
+@pytest.mark.parametrize("layer", [*spiking_layers(), *other_layers()], ids=str)
+def test_laws_are_bit_equal(layer, on_device):
+    """Nothing here is summed in another order."""
+    model, feeds = one_layer(layer), frames(layer, 8)
+    expected = Network(model, backend="numpy").run(feeds, timesteps=8, record=True)
+    found = on_device(model).run(feeds, timesteps=8, record=True)
+    np.testing.assert_array_equal(found.outputs["y"], expected.outputs["y"])
+    for name, spikes in expected.spikes.items():
+        np.testing.assert_array_equal(found.spikes[name], spikes)
+
+
+def test_the_embedded_network(embedded, on_device):
+    model = onnx2snn.convert(
+        embedded.model, calibration=embedded.calibration, calibration_samples=32, preprocess="unit"
+    ).proto
+    expected = Network(model, backend="numpy")
+    shape = expected.input_shapes["input"][1:]
+    images, _ = next(open_data(embedded.test).batches(8, shape, Preprocessing.parse("unit")))
+    assert_same(
+        on_device(model).run(images, [2, 4], record=True),
+        expected.run(images, [2, 4], record=True),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["models", "exports"])
+def test_the_shared_networks(folder, shared, on_device):
+    """Noise is enough for thresholds: both backends run the same file."""
+    files = sorted((shared / folder).glob("*.onnx"))
+    if not files:
+        pytest.skip(f"no networks in {shared / folder}")
+    for file in files:
+        model = onnx2snn.convert(load_model(file), recipe="fast").proto
+        reference = Network(model, backend="numpy")
+        random = np.random.default_rng(0)
+        feeds = {
+            name: random.normal(0, 1, (2, *shape[1:])).astype(np.float32)
+            for name, shape in reference.input_shapes.items()
+        }
+        expected = reference.run(feeds, 4, record=True)
+        found = on_device(model).run(feeds, 4, record=True)
+        for name, spikes in expected.spikes.items():
+            share = np.mean(np.abs(found.spikes[name] - spikes) <= 2)
+            assert share >= CLOSE, (file.name, name, share)
+
+
+def test_early_exit_streams_and_sequences(spiking, on_device):
+    reference, ours = Network(spiking, backend="numpy"), on_device(spiking)
+    for found, expected in zip(ours.stream(IMAGES, 3), reference.stream(IMAGES, 3), strict=True):
+        for name, array in expected.items():
+            np.testing.assert_allclose(found[name], array, rtol=1e-3, atol=1e-3)
+    frames_over_time = np.stack([IMAGES, IMAGES[::-1], IMAGES])
+    assert_same(
+        ours.run(frames_over_time, [1, 3], record=True),
+        reference.run(frames_over_time, [1, 3], record=True),
+    )
+    if reference.exit_rule is not None:
+        found, expected = (x.run(IMAGES, early_exit=True) for x in (ours, reference))
+        np.testing.assert_array_equal(found.exit_steps, expected.exit_steps)
+        np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-3, atol=1e-3)
+
+
+# how images and steps are cut
+
+
+@pytest.mark.parametrize("memory", [1, 2**18, 2**30])
+@pytest.mark.parametrize("batch_size", [1, 3, None])
+def test_every_cut_gives_the_same(spiking, on_device, memory, batch_size):
+    expected = on_device(spiking).run(IMAGES, STEPS, record=True)
+    network = on_device(spiking, memory=memory)
+    assert_same(network.run(IMAGES, STEPS, record=True, batch_size=batch_size), expected)
+
+
+def test_the_schedule_of_a_device():
+    """All steps if they fit, else the largest power of two, else fewer images."""
+    size = Footprint(state_bytes=100, row_bytes=10, usual_bytes=10, usual_weights=0)
+    plenty = DeviceSchedule(size, 10**6)
+    assert plenty.chunk_steps(images=4, timesteps=24) == 24
+    assert plenty.images_at_once(timesteps=8) == 256
+    scarce = DeviceSchedule(size, 4 * 100 + 4 * 10 * 13)
+    assert scarce.chunk_steps(images=4, timesteps=13) == 13
+    assert scarce.chunk_steps(images=4, timesteps=14) == 8
+    assert scarce.images_at_once(timesteps=2) == 920 // 120
+    none = DeviceSchedule(size, 1)
+    assert none.chunk_steps(images=4, timesteps=8) == none.images_at_once(8) == 1
+
+
+def test_a_schedule_that_shrinks():
+    schedule = DeviceSchedule(Footprint(0, 1, 1, 0), 10**6)
+    assert schedule.chunk_steps(6, 8) == 8
+    halved = []
+    while schedule.shrink(6, 8):
+        halved.append(schedule.chunk_steps(6, 8))
+    assert halved == [4, 2, 1]
+    assert schedule.images_at_once(8) == 3
+
+
+# when the memory runs out
+
+
+def test_out_of_memory_halves_the_chunk_then_the_batch(spiking, on_device):
+    expected = on_device(spiking).run(IMAGES, STEPS, record=True)
+    chunks, batches = [], []
+    for limit in (10**9, 200_000, 90_000, 30_000):
+        device = StrictDevice(limit)
+        network = on_device(spiking, device)
+        found = network.run(IMAGES, STEPS, record=True, batch_size=6)
+        assert_same(found, expected)
+        rows = network.engine.schedule.row_limit or 6 * 4
+        chunks.append(max(1, rows // 6))
+        batches.append(min(6, rows))
+        assert device.released == (device.xp.failures if limit < 10**9 else 0)
+    assert chunks == sorted(chunks, reverse=True) and chunks[0] == 4 and chunks[-1] == 1
+    assert batches == sorted(batches, reverse=True) and batches[0] == 6 and batches[-1] < 6
+
+
+def test_what_did_not_fit_once_is_not_tried_again(spiking, on_device):
+    device = StrictDevice(90_000)
+    network = on_device(spiking, device)
+    network.run(IMAGES, STEPS, batch_size=6)
+    failures = device.xp.failures
+    assert failures
+    network.run(IMAGES, STEPS)
+    assert device.xp.failures == failures
+
+
+def test_one_step_of_one_image_that_does_not_fit(spiking, on_device):
+    network = on_device(spiking, StrictDevice(5_000))
+    with pytest.raises(BackendError, match="not enough memory for one step of one image"):
+        network.run(IMAGES, STEPS)
+    with pytest.raises(BackendError, match="not enough memory"):
+        list(network.stream(IMAGES, 2))
+
+
+def test_weights_that_do_not_fit(spiking, on_device):
+    with pytest.raises(BackendError, match="weights do not fit"):
+        on_device(spiking, StrictDevice(600))
+
+
+# arithmetic
+
+
+@pytest.mark.parametrize("compute", ["tf32", "fp16"])
+def test_other_arithmetics(embedded, on_device, compute):
+    """TF32 is the device's business; fp16 rounds, so spikes move, but decisions hardly do."""
+    model = onnx2snn.convert(
+        embedded.model, calibration=embedded.calibration, calibration_samples=32, preprocess="unit"
+    ).proto
+    expected = Network(model, backend="numpy")
+    shape = expected.input_shapes["input"][1:]
+    images, _ = next(open_data(embedded.test).batches(60, shape, Preprocessing.parse("unit")))
+    found = on_device(model, compute=compute).run(images, 4).logits.argmax(axis=1)
+    assert np.mean(found == expected.run(images, 4).logits.argmax(axis=1)) >= 0.95
+
+
+@pytest.mark.parametrize("name", sorted(set(backend_classes()) - {"cupy"}))
+def test_others_refuse_it(name):
+    reason = backend_classes()[name].unavailable()
+    if reason:
+        pytest.skip(reason)
+    with pytest.raises(UsageError, match=r"computes in fp32, not in 'tf32'") as caught:
+        open_backend(name, compute="tf32")
+    assert "--backend cupy" in caught.value.advice
+
+
+def test_auto_takes_the_device_only_if_there_is_one(monkeypatch):
+    if not backend_classes()["cupy"].unavailable():
+        pytest.skip("there is a device here")
+    chosen, reason = open_backend("auto")
+    assert chosen.name != "cupy"
+    assert "cupy: CuPy" in reason
+    monkeypatch.setattr(CupyBackend, "unavailable", classmethod(lambda cls: ""))
+    assert backends._choose("auto")[0] is CupyBackend
+
+
+def test_thresholds_lie_on_the_device(on_device):
+    model = one_layer(next(iter(spiking_layers())))
+    engine = on_device(model).engine
+    assert [t.get().shape for t in engine.thresholds.values()] == [threshold().shape]
