@@ -7,6 +7,7 @@ installed.
 
 import contextlib
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,8 @@ class Strict:
         if name in METHODS:
             method = getattr(self._data, name)
             return method if name in ON_HOST else _guarded(method)
+        if name == "data":  # CuPy's pointer
+            return SimpleNamespace(ptr=self._data.ctypes.data)
         if name == "T":
             return Strict(self._data.T)
         if name in ("dtype", "shape", "ndim", "size", "strides", "nbytes", "itemsize", "flags"):
