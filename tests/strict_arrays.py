@@ -12,29 +12,28 @@ from typing import Any
 
 import numpy as np
 
-CREATING = frozenset(
-    "arange asarray ascontiguousarray empty eye full ones zeros".split()
-)  # the first two of them also take what lies on the host
-FUNCTIONS = CREATING | frozenset(
-    """
-    abs add arccos arccosh arcsin arcsinh arctan arctanh argmax argmin broadcast_to ceil clip
-    concatenate cos cosh cumprod cumsum divide einsum empty_like equal exp exp2 expand_dims expm1
-    flip floor floor_divide fmod full_like greater greater_equal isfinite isinf isnan less
-    less_equal log log1p logical_and logical_not logical_or logical_xor matmul max maximum mean min
-    minimum moveaxis multiply negative ones_like pad power prod reciprocal remainder rint sign sin
-    sinh sqrt square squeeze subtract sum take take_along_axis tan tanh tile transpose where
-    zeros_like
-    """.split()
-)
-TYPES = frozenset("bool_ float16 float32 float64 int8 int32 int64 uint8".split())
-SCATTERED = frozenset("add subtract maximum minimum".split())  # ufuncs whose ``at`` CuPy has
-METHODS = frozenset(
-    "all any argmax astype copy item max mean min reshape sum swapaxes tolist transpose".split()
-)
-ON_HOST = frozenset(("item", "tolist"))  # methods that give Python numbers, as in CuPy
-OPERATORS = (
-    "add sub mul truediv floordiv mod pow matmul and or xor lt le gt ge eq ne".split()
-)  # fmt: skip
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+FUNCTIONS = words("""
+    abs add arange arccos arccosh arcsin arcsinh arctan arctanh argmax argmin asarray
+    ascontiguousarray broadcast_to ceil clip concatenate cos cosh cumprod cumsum divide einsum empty
+    empty_like equal exp exp2 expand_dims expm1 eye flip floor floor_divide fmod full full_like
+    greater greater_equal isfinite isinf isnan less less_equal log log1p logical_and logical_not
+    logical_or logical_xor matmul max maximum mean min minimum moveaxis multiply negative ones
+    ones_like pad power prod reciprocal remainder rint sign sin sinh sqrt squeeze subtract sum take
+    take_along_axis tan tanh tile transpose where zeros zeros_like
+""")
+CONVERTING = words("asarray ascontiguousarray")  # these also take what lies on the host
+TYPES = words("bool_ float16 float32 float64 int8 int32 int64 uint8")
+SCATTERED = words("add subtract maximum minimum")  # functions with an ``at`` in CuPy
+METHODS = words("""
+    all any argmax astype copy item max mean min reshape sum swapaxes tolist transpose
+""")
+ON_HOST = words("item tolist")  # methods that give Python numbers, as in CuPy
+OPERATORS = words("add sub mul truediv floordiv mod pow matmul and or xor lt le gt ge eq ne")
 
 
 class Strict:
@@ -173,7 +172,7 @@ class StrictModule:
             raise AttributeError(f"CuPy has no {name!r}, or strict_arrays.py does not list it")
         if name in SCATTERED:
             function: Any = _Scattering(name)
-        elif name in ("asarray", "ascontiguousarray"):
+        elif name in CONVERTING:
             function = self._convert(name)
         else:
             function = _guarded(getattr(np, name))

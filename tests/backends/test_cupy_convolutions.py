@@ -155,7 +155,7 @@ def test_what_is_not_float32_stays_with_the_registry(op):
 # cuDNN
 
 
-class Unsupported(Exception):
+class UnsupportedGraphError(Exception):
     """What cuDNN raises when it has no plan."""
 
 
@@ -200,7 +200,7 @@ class FakeGraph:
         def call(*arguments):
             self.calls.append((name, *arguments))
             if name == "check_support" and self.library.refuses:
-                raise Unsupported
+                raise UnsupportedGraphError
 
         return call
 
@@ -243,7 +243,7 @@ def fake_cudnn(refuses=False, workspace=100):
     names = ["TENSOR_CORE", "DOWN_CONVERT_INPUTS", "REDUCED_PRECISION_REDUCTION",
              "NONDETERMINISTIC", "WINOGRAD", "FFT"]  # fmt: skip
     library.numerical_note = SimpleNamespace(**{name: name for name in names})
-    library.cudnnGraphNotSupportedError = Unsupported
+    library.cudnnGraphNotSupportedError = UnsupportedGraphError
     return library
 
 

@@ -4,6 +4,8 @@ The same classes run as on a GPU; only the device is another one. What is comput
 what the reference backend computes, however images and steps are cut.
 """
 
+import warnings
+
 import networks
 import numpy as np
 import pytest
@@ -104,7 +106,8 @@ def test_the_shared_networks(folder, shared, on_device):
     if not files:
         pytest.skip(f"no networks in {shared / folder}")
     for file in files:
-        model = onnx2snn.convert(load_model(file), recipe="fast").proto
+        with warnings.catch_warnings(action="ignore"):  # of noise, and of the networks' habits
+            model = onnx2snn.convert(load_model(file), recipe="fast").proto
         reference = Network(model, backend="numpy")
         random = np.random.default_rng(0)
         feeds = {
