@@ -38,6 +38,10 @@ class Activation:
         since: first operator set that has the operator.
         spell: writes f in standard operators, for older operator sets.
         parameters: float attributes that ``spell`` reads.
+        cuda: f as an expression of CUDA C++ in the float ``x``, in float attributes of the operator
+            and in ``constants`` by their names, on what ``kernels/functions.h`` offers; empty: the
+            GPU evaluates f apart from the law. It rounds where the operator on arrays rounds.
+        constants: names of the inputs besides x in ``cuda``, in order; one number a neuron.
     """
 
     op: str
@@ -49,6 +53,8 @@ class Activation:
     since: int = 1
     spell: Spell | None = None
     parameters: tuple[str, ...] = ()
+    cuda: str = ""
+    constants: tuple[str, ...] = ()
 
     @property
     def nonnegative(self) -> bool:
@@ -90,29 +96,53 @@ def register(activation: Activation) -> Activation:
     return activation
 
 
-register(Activation("Relu", homogeneous=True, low=0.0, rectifier=True, nondecreasing=True))
-register(Activation("LeakyRelu", homogeneous=True, rectifier=True))
-register(Activation("PRelu", homogeneous=True, rectifier=True))
 register(
-    Activation("Clip", rectifier=True, nondecreasing=True)
-)  # bounds are inputs, the node carries the range
+    Activation(
+        "Relu", homogeneous=True, low=0.0, rectifier=True, nondecreasing=True,
+        cuda="at_least(x, 0.0f)",
+    )
+)  # fmt: skip
+register(Activation("LeakyRelu", homogeneous=True, rectifier=True, cuda="x < 0.0f ? x * alpha : x"))
+register(
+    Activation(
+        "PRelu", homogeneous=True, rectifier=True,
+        cuda="x < 0.0f ? x * slope : x", constants=("slope",),
+    )
+)  # fmt: skip
+register(
+    Activation(
+        "Clip", rectifier=True, nondecreasing=True,
+        cuda="at_most(at_least(x, low), high)", constants=("low", "high"),
+    )
+)  # fmt: skip  # bounds are inputs, the node carries the range
 
 # smooth activations; the ranges are those of f, rounded outwards where they are not exact
-register(Activation("Sigmoid", low=0.0, high=1.0, nondecreasing=True))
-register(Activation("HardSigmoid", low=0.0, high=1.0))
-register(Activation("Tanh", low=-1.0, high=1.0, nondecreasing=True))
-register(Activation("Softsign", low=-1.0, high=1.0, nondecreasing=True))
-register(Activation("Erf", low=-1.0, high=1.0, nondecreasing=True))
-register(Activation("Softplus", low=0.0, nondecreasing=True))
-register(Activation("Abs", homogeneous=True, low=0.0))
-register(Activation("Elu"))  # −alpha at least
-register(Activation("Celu"))  # −alpha at least
-register(Activation("Selu", low=-1.7582))
-register(Activation("HardSwish", low=-0.375))
-register(Activation("Mish", low=-0.3089))
-register(Activation("Exp", low=0.0, nondecreasing=True))
-register(Activation("ThresholdedRelu"))  # alpha may be negative
-register(Activation("Shrink"))
+register(
+    Activation("Sigmoid", low=0.0, high=1.0, nondecreasing=True, cuda="1.0f / (1.0f + expf(-x))")
+)
+register(
+    Activation(
+        "HardSigmoid", low=0.0, high=1.0, cuda="at_most(at_least(x * alpha + beta, 0.0f), 1.0f)"
+    )
+)
+register(Activation("Tanh", low=-1.0, high=1.0, nondecreasing=True, cuda="tanhf(x)"))
+register(
+    Activation("Softsign", low=-1.0, high=1.0, nondecreasing=True, cuda="x / (1.0f + fabsf(x))")
+)
+register(Activation("Erf", low=-1.0, high=1.0, nondecreasing=True, cuda="error_function(x)"))
+register(Activation("Softplus", low=0.0, nondecreasing=True, cuda="softplus(x)"))
+register(Activation("Abs", homogeneous=True, low=0.0, cuda="fabsf(x)"))
+# −alpha at least
+register(Activation("Elu", cuda="x < 0.0f ? expm1f(x) * alpha : x"))
+register(Activation("Celu", cuda="x < 0.0f ? expm1f(x / alpha) * alpha : x"))
+register(Activation("Selu", low=-1.7582, cuda="x > 0.0f ? x * gamma : expm1f(x) * (alpha * gamma)"))
+register(
+    Activation("HardSwish", low=-0.375, cuda="x * at_most(at_least(x / 6.0f + 0.5f, 0.0f), 1.0f)")
+)
+register(Activation("Mish", low=-0.3089, cuda="x * tanhf(softplus(x))"))
+register(Activation("Exp", low=0.0, nondecreasing=True, cuda="expf(x)"))
+register(Activation("ThresholdedRelu", cuda="x > alpha ? x : 0.0f"))  # alpha may be negative
+register(Activation("Shrink", cuda="x > lambd ? x - bias : x < -lambd ? x + bias : 0.0f"))
 
 
 def _swish(body: Body, x: str) -> str:
@@ -141,10 +171,24 @@ def _half_of_one_plus(body: Body, x: str, inner: str) -> str:
 
 
 NEVER = 10**6
-register(Activation("Gelu", low=-0.17005, since=20, spell=_gelu))
-register(Activation("TanhGelu", low=-0.17005, since=NEVER, spell=_tanh_gelu))
+register(
+    Activation(
+        "Gelu", low=-0.17005, since=20, spell=_gelu,
+        cuda="x * 0.5f * (1.0f + error_function(x * 0.70710678f))",
+    )
+)  # fmt: skip
+register(
+    Activation(
+        "TanhGelu", low=-0.17005, since=NEVER, spell=_tanh_gelu,
+        cuda="x * 0.5f * (1.0f + tanhf((x + x * x * x * 0.044715f) * 0.79788456f))",
+    )
+)  # fmt: skip
 # the range of Swish depends on alpha
-register(Activation("Swish", since=24, spell=_swish, parameters=("alpha",)))
+register(
+    Activation(
+        "Swish", since=24, spell=_swish, parameters=("alpha",), cuda="x / (1.0f + expf(x * -alpha))"
+    )
+)
 
 
 def spelled_out(node: NodeProto, opset: int) -> list[NodeProto]:

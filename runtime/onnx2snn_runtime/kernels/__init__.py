@@ -1,0 +1,50 @@
+"""The laws as CUDA kernels: all steps of a chunk in one launch, with the states in registers.
+
+The arithmetic is in headers that a C++ compiler of the CPU takes as well: the tests run the very
+text of the kernels without a GPU. Nothing here imports CuPy; who calls ``scan`` brings the array
+module and a function that compiles and launches.
+"""
+
+from typing import Any
+
+from onnx2snn_runtime.kernels.fusion import PLAIN, Fusion
+from onnx2snn_runtime.kernels.neurons import scan_neurons
+from onnx2snn_runtime.kernels.pool import scan_pool
+from onnx2snn_runtime.kernels.source import KernelSource, Launch
+from onnx2snn_runtime.neurons import Chunk, StatefulOperator
+
+Array = Any
+KERNELS = {
+    "BurstIF": scan_neurons,
+    "Refine": scan_neurons,
+    "Graded": scan_neurons,
+    "Readout": scan_neurons,
+    "LIPool": scan_pool,
+}
+
+
+def scan(
+    xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk, fusion: Fusion = PLAIN
+) -> Array | None:
+    """All steps of a chunk; the same contract as ``StatefulOperator.scan``.
+
+    The input may also be float16: then so is the output; states are float32 always. States are
+    changed in place or replaced, and the outputs lie over the input where ``chunk.reusable`` allows
+    it.
+
+    Args:
+        xp: array module, whose memory ``launch`` can reach.
+        launch: compiles and runs a kernel.
+        operator: the law.
+        chunk: what it sees.
+        fusion: what the kernel does besides the law.
+
+    Returns:
+        y [C,N,*], or None where there is no kernel for this operator or this ``fusion``; then the
+        chunk is as it was.
+    """
+    kernel = KERNELS.get(operator.family)
+    return None if kernel is None else kernel(xp, launch, operator, chunk, fusion)
+
+
+__all__ = ["KERNELS", "PLAIN", "Fusion", "KernelSource", "Launch", "scan"]

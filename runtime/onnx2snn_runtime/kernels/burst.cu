@@ -1,0 +1,17 @@
+// The burst integrate-and-fire neuron of neurons/burst.py.
+// Arguments: those of struct Signals in scan.h, the states, the numbers of the law in the order of its class.
+#include "scan.h"
+
+#include "layer.h"  // written by source.py: struct Layer, the types of this variant and f
+
+extern "C" __global__ void burst(
+    const Layer::Input *x, unsigned long long x_apart, const Layer::Input *residual,
+    unsigned long long residual_apart, Layer::Output *y, float *counts, const float *table,
+    unsigned inner, unsigned entries, unsigned neurons, int steps, int first_step,
+    float *input_sum, float *spikes,
+    float v0, float burst_limit, float lower_limit, float rounding) {
+  float *const states[] = {input_sum, spikes};
+  scan<Burst<Layer::F>, Layer>({{x, x_apart}, {residual, residual_apart}, y, counts,
+        {table, inner, entries}, neurons, steps, first_step},
+       states, {v0, burst_limit, lower_limit, rounding});
+}

@@ -1,0 +1,59 @@
+"""The laws in which every neuron is by itself, on the kernels of scan.h."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from onnx2snn_runtime.kernels.formula import function_struct
+from onnx2snn_runtime.kernels.fusion import Fusion
+from onnx2snn_runtime.kernels.signals import LARGEST, Signal, Signals, dense_state, signal_type
+from onnx2snn_runtime.kernels.source import Launch
+from onnx2snn_runtime.kernels.table import table_of
+from onnx2snn_runtime.neurons import Chunk, StatefulOperator
+
+Array = Any
+FILES = {"BurstIF": "burst", "Refine": "refine", "Graded": "graded", "Readout": "readout"}
+LARGEST_INT8 = 127
+
+
+def scan_neurons(
+    xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk, fusion: Fusion
+) -> Array | None:
+    """All steps of a chunk; see ``kernels.scan``."""
+    function = "" if operator.family == "Readout" else function_struct(operator)
+    given = chunk.inputs[0]
+    steps, images, *features = given.shape
+    if function is None or not 0 < images * prod(features) < LARGEST:
+        return None
+    if fusion.counts and not _counts_fit(operator):
+        return None
+    rows = [fusion.bias, chunk.threshold, *chunk.inputs[1:]]
+    table = table_of(xp, operator, [row for row in rows if row is not None], features)
+    if table is None:
+        return None
+    dtype = signal_type(given)
+    x = Signal(xp, given, dtype)
+    reuse = chunk.reusable and not fusion.counts and len(x.values) == steps
+    sent = np.int8 if fusion.counts else dtype
+    chunk.states[:] = [dense_state(xp, held) for held in chunk.states]
+    signals = Signals(
+        x=x,
+        y=x.values if reuse else xp.empty(given.shape, dtype=sent),
+        states=chunk.states,
+        table=table,
+        is_biased=fusion.bias is not None,
+        residual=None if fusion.residual is None else Signal(xp, fusion.residual, dtype),
+        counts=xp.empty(given.shape, np.float32) if operator.spiking and chunk.record else None,
+        first_step=chunk.first_step,
+    )
+    numbers = [np.float32(operator.attributes[name]) for name in operator.parameters]
+    signals.launch(launch, FILES[operator.family], function, numbers)
+    if signals.counts is not None:
+        chunk.counts = signals.counts
+    return signals.y
+
+
+def _counts_fit(operator: StatefulOperator) -> bool:
+    """Whether spike counts are what the operator sends, and fit int8."""
+    return operator.family == "BurstIF" and operator.attributes["burst_limit"] <= LARGEST_INT8

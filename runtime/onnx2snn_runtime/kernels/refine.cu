@@ -1,0 +1,18 @@
+// The refining neuron of neurons/refine.py.
+// Arguments: those of struct Signals in scan.h, the states, the numbers of the law in the order of its class.
+#include "scan.h"
+
+#include "layer.h"  // written by source.py: struct Layer, the types of this variant and f
+
+extern "C" __global__ void refine(
+    const Layer::Input *x, unsigned long long x_apart, const Layer::Input *residual,
+    unsigned long long residual_apart, Layer::Output *y, float *counts, const float *table,
+    unsigned inner, unsigned entries, unsigned neurons, int steps, int first_step,
+    float *estimate, float *exponent,
+    float burst_limit, float growth, float decay, float dead_zone,
+    float lowest, float highest, float low, float high) {
+  float *const states[] = {estimate, exponent};
+  scan<Refine<Layer::F>, Layer>({{x, x_apart}, {residual, residual_apart}, y, counts,
+        {table, inner, entries}, neurons, steps, first_step},
+       states, {burst_limit, growth, decay, dead_zone, lowest, highest, low, high});
+}
