@@ -78,9 +78,10 @@ def scan_pool(
     xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk, fusion: Fusion
 ) -> Array | None:
     """All steps of a chunk; see ``kernels.scan``."""
-    given, (sums, totals) = chunk.inputs[0], chunk.states
+    given = chunk.inputs[0]
     if operator.signature.op != "MaxPool" or fusion is not PLAIN or given.ndim - 3 > AXES:
         return None
+    sums, totals = chunk.states
     geometry = _geometry(xp, operator, given.shape[3:])
     if geometry.has_empty_windows or not 0 < max(sums.size, totals.size) < LARGEST:
         return None
