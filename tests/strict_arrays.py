@@ -205,7 +205,7 @@ class StrictDevice:
         limit: bytes that one array may take; a larger one raises ``MemoryError``.
     """
 
-    launch = None
+    launch: Callable[..., None] | None = None
 
     def __init__(self, limit: int | None = None) -> None:
         self.xp: Any = StrictModule() if limit is None else LimitedModule(limit)
@@ -250,3 +250,15 @@ class LimitedModule(StrictModule):
             return result
 
         return call
+
+
+class HostDevice(StrictDevice):
+    """A device of NumPy itself, with kernels that are started by ``launch``."""
+
+    def __init__(self, launch: Callable[..., None]) -> None:
+        super().__init__()
+        self.xp = np
+        self.launch = launch
+
+    def to_host(self, array: np.ndarray) -> np.ndarray:
+        return array.copy()

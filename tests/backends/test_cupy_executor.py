@@ -9,8 +9,9 @@ import warnings
 import networks
 import numpy as np
 import pytest
+from kernels import host
 from spiking_layers import frames, one_layer, other_layers, spiking_layers, threshold
-from strict_arrays import StrictDevice
+from strict_arrays import HostDevice, StrictDevice
 
 import onnx2snn
 from onnx2snn.recipes import RECIPES
@@ -72,6 +73,34 @@ def assert_same(found, expected):
 def test_networks(spiking, on_device):
     expected = Network(spiking, backend="numpy").run(IMAGES, STEPS, record=True)
     assert_same(on_device(spiking).run(IMAGES, STEPS, record=True), expected)
+
+
+@pytest.fixture(scope="module")
+def with_kernels(tmp_path_factory):
+    """A device of NumPy on which the kernels run, compiled for the CPU."""
+    host.require()
+    return HostDevice(host.Host(tmp_path_factory.mktemp("kernels")))
+
+
+def test_networks_with_kernels(spiking, on_device, with_kernels):
+    before = with_kernels.launch.launches
+    expected = Network(spiking, backend="numpy").run(IMAGES, STEPS, record=True)
+    network = on_device(spiking, with_kernels)
+    assert_same(network.run(IMAGES, STEPS, record=True), expected)
+    assert with_kernels.launch.launches - before >= len(network.plan.stateful)
+    network.engine.schedule.row_limit = len(IMAGES)  # one step at a time: states are kept
+    assert_same(network.run(IMAGES, STEPS, record=True), expected)
+
+
+@pytest.mark.parametrize("layer", [*spiking_layers(), *other_layers()], ids=str)
+def test_laws_with_kernels(layer, on_device, with_kernels):
+    """Kernels are bit-equal where the law needs no function of the C library."""
+    model, feeds = one_layer(layer), frames(layer, 8)
+    expected = Network(model, backend="numpy").run(feeds, timesteps=8, record=True)
+    found = on_device(model, with_kernels).run(feeds, timesteps=8, record=True)
+    scale = np.abs(expected.outputs["y"]).max()
+    close = np.abs(found.outputs["y"] - expected.outputs["y"]) <= 1e-5 * scale
+    assert close.mean() >= (1.0 if layer.is_exact else CLOSE)
 
 
 @pytest.mark.parametrize("layer", [*spiking_layers(), *other_layers()], ids=str)

@@ -6,26 +6,11 @@ from functools import cache
 from typing import Any, Protocol
 
 from onnx2snn_runtime.errors import BackendError
+from onnx2snn_runtime.kernels import KernelSource, Launch
 
 Array = Any
 Size = tuple[int, ...]
 INSTALL = "pip install 'onnx2snn[gpu]' for CUDA 13, 'onnx2snn[gpu-cu12]' for CUDA 12"
-
-
-class Kernel(Protocol):
-    """CUDA C++ with one function to call."""
-
-    @property
-    def name(self) -> str:
-        """Name of the function."""
-
-    @property
-    def source(self) -> str:
-        """The text."""
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Options of the compiler."""
 
 
 class Device(Protocol):
@@ -37,7 +22,7 @@ class Device(Protocol):
     """
 
     xp: Any
-    launch: Callable[[Kernel, Size, Size, Sequence[Any]], None] | None
+    launch: Launch | None
 
     def to_host(self, array: Array) -> Any:
         """An array of the device as one of NumPy."""
@@ -81,7 +66,7 @@ class CupyDevice:
         import cupy
 
         self.xp: Any = cupy
-        self.launch: Callable[[Kernel, Size, Size, Sequence[Any]], None] | None = self.start
+        self.launch: Launch | None = self.start
         self._function = cache(self._compile)
 
     def to_host(self, array: Array) -> Any:
@@ -120,22 +105,22 @@ class CupyDevice:
         """The pointer that other libraries take."""
         return int(self.xp.cuda.get_current_stream().ptr)
 
-    def start(self, kernel: Kernel, grid: Size, block: Size, arguments: Sequence[Any]) -> None:
+    def start(
+        self, kernel: KernelSource, grid: Size, block: Size, arguments: Sequence[Any]
+    ) -> None:
         """Compile a kernel by NVRTC at its first use (CuPy keeps it on disk), and launch it.
 
         Raises:
             BackendError: the compiler refuses it.
         """
-        self._function(kernel.name, kernel.source, tuple(kernel.options))(
-            grid, block, tuple(arguments)
-        )
+        self._function(kernel)(grid, block, tuple(arguments))
 
-    def _compile(self, name: str, source: str, options: tuple[str, ...]) -> Any:
-        module = self.xp.RawModule(code=source, options=options, backend="nvrtc")
+    def _compile(self, kernel: KernelSource) -> Any:
+        module = self.xp.RawModule(code=kernel.source, options=kernel.options, backend="nvrtc")
         try:
-            return module.get_function(name)
+            return module.get_function(kernel.name)
         except self.xp.cuda.compiler.CompileException as error:
             raise BackendError(
-                f"the CUDA compiler refuses the kernel {name}: {_first_line(error)}",
+                f"the CUDA compiler refuses the kernel {kernel.name}: {_first_line(error)}",
                 advice="please report it with the output of `onnx2snn doctor`",
             ) from error
