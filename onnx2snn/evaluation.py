@@ -122,6 +122,7 @@ def evaluate(
         "timesteps": steps,
         "batch_size": size,
         "backend": network.backend.name,
+        "compute": network.backend.compute,
         "preprocessing": applied.spec() if applied else None,
     })  # fmt: skip
     with Journal(journal_path(resume, key), key) as journal:

@@ -17,6 +17,7 @@ from onnx2snn_runtime.format import BATCH
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 
 LOG_ERRORS_ONLY = 3
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class OnnxruntimeBackend(Backend):
@@ -53,7 +54,11 @@ class OnnxruntimeBackend(Backend):
         threads: int | None = None,
         blocked: Collection[str] = (),
     ) -> Runner:
-        """A session on the model."""
+        """A session on the model.
+
+        With ``threads`` it is a part of a spiking network, whose laws run on the CPU. Without, it
+        is a network by itself, as in calibration, and runs on CUDA where onnxruntime-gpu offers it.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -70,7 +75,7 @@ class OnnxruntimeBackend(Backend):
             options.add_external_initializers(list(beside), arrays)
         try:
             session = onnxruntime.InferenceSession(
-                graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                graph.SerializeToString(), options, providers=_providers(threads is None)
             )
         except Exception as error:
             raise BackendError(f"onnxruntime refuses the model: {error}") from error
@@ -92,6 +97,15 @@ class OnnxruntimeBackend(Backend):
             if fused.handles(operator):
                 return fused.scan(operator, chunk)
         return operator.scan(self.xp, chunk)
+
+
+def _providers(is_alone: bool) -> list[Any]:
+    """Where a session may run, the preferred place first."""
+    import onnxruntime
+
+    if is_alone and CUDA in onnxruntime.get_available_providers():
+        return [(CUDA, {"use_tf32": "0"}), CPU]
+    return [CPU]
 
 
 def _has_known_shapes(session: Any) -> bool:

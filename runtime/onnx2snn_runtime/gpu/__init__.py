@@ -4,6 +4,7 @@ from onnx2snn_runtime.gpu.columns import ColumnsEngine
 from onnx2snn_runtime.gpu.cudnn import CudnnEngine
 from onnx2snn_runtime.gpu.device import CupyDevice, Device, why_no_device
 from onnx2snn_runtime.gpu.linear import COMPUTES, LinearEngine
+from onnx2snn_runtime.gpu.survey import survey
 
 ENGINES: tuple[type[LinearEngine], ...] = (CudnnEngine, ColumnsEngine)
 """Engines for convolutions, the preferred first; the last one needs CuPy only."""
@@ -29,5 +30,6 @@ __all__ = [
     "Device",
     "LinearEngine",
     "choose_engine",
+    "survey",
     "why_no_device",
 ]

@@ -10,6 +10,7 @@ from onnx2snn_runtime.kernels import KernelSource, Launch
 
 Array = Any
 Size = tuple[int, ...]
+NEEDED = "it needs an NVIDIA card and a driver for its CUDA version"
 INSTALL = "pip install 'onnx2snn[gpu]' for CUDA 13, 'onnx2snn[gpu-cu12]' for CUDA 12"
 
 
@@ -51,8 +52,8 @@ def why_no_device() -> str:
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except RuntimeError as error:
-        return f"CuPy {cupy.__version__} finds no CUDA device: {_first_line(error)}"
-    return "" if count else f"CuPy {cupy.__version__} finds no CUDA device"
+        return f"CuPy {cupy.__version__} finds no CUDA device: {_first_line(error)} ({NEEDED})"
+    return "" if count else f"CuPy {cupy.__version__} finds no CUDA device ({NEEDED})"
 
 
 def _first_line(error: Exception) -> str:
