@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx
 
-from onnx2snn_runtime.backends import EXACT, open_backend
+from onnx2snn_runtime.backends import EXACT, Backend, open_backend
 from onnx2snn_runtime.early_exit import ExitRule, run_batch
 from onnx2snn_runtime.engine import Engine, Observer
 from onnx2snn_runtime.errors import BackendError, DataError, UsageError
@@ -70,7 +70,7 @@ class Network:
 
     Args:
         model: the file's content, one step of the network.
-        backend: ``auto``, ``numpy``, ``onnxruntime`` or ``cupy``.
+        backend: ``auto``, ``numpy``, ``onnxruntime`` or ``cupy``; or a backend that is open already.
         threads: CPU threads, None for the library's default.
         memory: bytes that states and activations may take; default: a share of what is free.
         compute: arithmetic of convolutions and matrix products, ``fp32`` unless the backend offers
@@ -89,7 +89,7 @@ class Network:
         self,
         model: onnx.ModelProto,
         *,
-        backend: str = "auto",
+        backend: str | Backend = "auto",
         threads: int | None = None,
         memory: int | None = None,
         compute: str = EXACT,
@@ -99,7 +99,11 @@ class Network:
         self.plan: Plan = make_plan(model)
         stored = self.metadata.get("preprocessing")
         self.preprocessing = Preprocessing.from_json(stored) if stored else None
-        self.backend, self.backend_reason = open_backend(backend, threads, compute)
+        self.backend, self.backend_reason = (
+            open_backend(backend, threads, compute)
+            if isinstance(backend, str)
+            else (backend, "handed over")
+        )
         try:
             self.engine = Engine(self.plan, self.backend, memory)
         except self.backend.out_of_memory as problem:

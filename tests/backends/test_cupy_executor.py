@@ -32,23 +32,11 @@ STEPS = [1, 2, 4]
 CLOSE = 0.999  # share of neurons whose spikes may differ by two at most
 
 
-@pytest.fixture
-def on_device(monkeypatch):
-    """Makes networks on the backend ``cupy`` with a device of NumPy."""
-
-    def network(model, device=None, **options):
-        device = device or StrictDevice()
-
-        def opened(name, threads, compute):
-            assert name == "cupy"
-            engine = ColumnsEngine(device, compute)
-            return CupyBackend(threads, compute, device, engine), "a test"
-
-        with monkeypatch.context() as patch:
-            patch.setattr("onnx2snn_runtime.network.open_backend", opened)
-            return Network(model, backend="cupy", **options)
-
-    return network
+def on_device(model, device=None, compute="fp32", **options):
+    """A network on the backend ``cupy`` with a device of NumPy."""
+    device = device or StrictDevice()
+    backend = CupyBackend(None, compute, device, ColumnsEngine(device, compute))
+    return Network(model, backend=backend, **options)
 
 
 @pytest.fixture(scope="module", params=sorted(RECIPES))
@@ -70,7 +58,7 @@ def assert_same(found, expected):
         assert np.mean(np.abs(found.spikes[name] - spikes) <= 2) >= CLOSE, name
 
 
-def test_networks(spiking, on_device):
+def test_networks(spiking):
     expected = Network(spiking, backend="numpy").run(IMAGES, STEPS, record=True)
     assert_same(on_device(spiking).run(IMAGES, STEPS, record=True), expected)
 
@@ -82,7 +70,7 @@ def with_kernels(tmp_path_factory):
     return HostDevice(host.Host(tmp_path_factory.mktemp("kernels")))
 
 
-def test_networks_with_kernels(spiking, on_device, with_kernels):
+def test_networks_with_kernels(spiking, with_kernels):
     before = with_kernels.launch.launches
     expected = Network(spiking, backend="numpy").run(IMAGES, STEPS, record=True)
     network = on_device(spiking, with_kernels)
@@ -93,7 +81,7 @@ def test_networks_with_kernels(spiking, on_device, with_kernels):
 
 
 @pytest.mark.parametrize("layer", [*spiking_layers(), *other_layers()], ids=str)
-def test_laws_with_kernels(layer, on_device, with_kernels):
+def test_laws_with_kernels(layer, with_kernels):
     """Kernels are bit-equal where the law needs no function of the C library."""
     model, feeds = one_layer(layer), frames(layer, 8)
     expected = Network(model, backend="numpy").run(feeds, timesteps=8, record=True)
@@ -104,7 +92,7 @@ def test_laws_with_kernels(layer, on_device, with_kernels):
 
 
 @pytest.mark.parametrize("layer", [*spiking_layers(), *other_layers()], ids=str)
-def test_laws_are_bit_equal(layer, on_device):
+def test_laws_are_bit_equal(layer):
     """Nothing here is summed in another order."""
     model, feeds = one_layer(layer), frames(layer, 8)
     expected = Network(model, backend="numpy").run(feeds, timesteps=8, record=True)
@@ -114,7 +102,7 @@ def test_laws_are_bit_equal(layer, on_device):
         np.testing.assert_array_equal(found.spikes[name], spikes)
 
 
-def test_the_embedded_network(embedded, on_device):
+def test_the_embedded_network(embedded):
     model = onnx2snn.convert(
         embedded.model, calibration=embedded.calibration, calibration_samples=32, preprocess="unit"
     ).proto
@@ -129,7 +117,7 @@ def test_the_embedded_network(embedded, on_device):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["models", "exports"])
-def test_the_shared_networks(folder, shared, on_device):
+def test_the_shared_networks(folder, shared):
     """Noise is enough for thresholds: both backends run the same file."""
     files = sorted((shared / folder).glob("*.onnx"))
     if not files:
@@ -150,7 +138,7 @@ def test_the_shared_networks(folder, shared, on_device):
             assert share >= CLOSE, (file.name, name, share)
 
 
-def test_early_exit_streams_and_sequences(spiking, on_device):
+def test_early_exit_streams_and_sequences(spiking):
     reference, ours = Network(spiking, backend="numpy"), on_device(spiking)
     for found, expected in zip(ours.stream(IMAGES, 3), reference.stream(IMAGES, 3), strict=True):
         for name, array in expected.items():
@@ -171,7 +159,7 @@ def test_early_exit_streams_and_sequences(spiking, on_device):
 
 @pytest.mark.parametrize("memory", [1, 2**18, 2**30])
 @pytest.mark.parametrize("batch_size", [1, 3, None])
-def test_every_cut_gives_the_same(spiking, on_device, memory, batch_size):
+def test_every_cut_gives_the_same(spiking, memory, batch_size):
     expected = on_device(spiking).run(IMAGES, STEPS, record=True)
     network = on_device(spiking, memory=memory)
     assert_same(network.run(IMAGES, STEPS, record=True, batch_size=batch_size), expected)
@@ -204,7 +192,7 @@ def test_a_schedule_that_shrinks():
 # when the memory runs out
 
 
-def test_out_of_memory_halves_the_chunk_then_the_batch(spiking, on_device):
+def test_out_of_memory_halves_the_chunk_then_the_batch(spiking):
     expected = on_device(spiking).run(IMAGES, STEPS, record=True)
     chunks, batches = [], []
     for limit in (10**9, 200_000, 90_000, 30_000):
@@ -220,7 +208,7 @@ def test_out_of_memory_halves_the_chunk_then_the_batch(spiking, on_device):
     assert batches == sorted(batches, reverse=True) and batches[0] == 6 and batches[-1] < 6
 
 
-def test_what_did_not_fit_once_is_not_tried_again(spiking, on_device):
+def test_what_did_not_fit_once_is_not_tried_again(spiking):
     device = StrictDevice(90_000)
     network = on_device(spiking, device)
     network.run(IMAGES, STEPS, batch_size=6)
@@ -230,7 +218,7 @@ def test_what_did_not_fit_once_is_not_tried_again(spiking, on_device):
     assert device.xp.failures == failures
 
 
-def test_one_step_of_one_image_that_does_not_fit(spiking, on_device):
+def test_one_step_of_one_image_that_does_not_fit(spiking):
     network = on_device(spiking, StrictDevice(5_000))
     with pytest.raises(BackendError, match="not enough memory for one step of one image"):
         network.run(IMAGES, STEPS)
@@ -238,7 +226,7 @@ def test_one_step_of_one_image_that_does_not_fit(spiking, on_device):
         list(network.stream(IMAGES, 2))
 
 
-def test_weights_that_do_not_fit(spiking, on_device):
+def test_weights_that_do_not_fit(spiking):
     with pytest.raises(BackendError, match="weights do not fit"):
         on_device(spiking, StrictDevice(600))
 
@@ -247,7 +235,7 @@ def test_weights_that_do_not_fit(spiking, on_device):
 
 
 @pytest.mark.parametrize("compute", ["tf32", "fp16"])
-def test_other_arithmetics(embedded, on_device, compute):
+def test_other_arithmetics(embedded, compute):
     """TF32 is the device's business; fp16 rounds, so spikes move, but decisions hardly do."""
     model = onnx2snn.convert(
         embedded.model, calibration=embedded.calibration, calibration_samples=32, preprocess="unit"
@@ -279,7 +267,7 @@ def test_auto_takes_the_device_only_if_there_is_one(monkeypatch):
     assert backends._choose("auto")[0] is CupyBackend
 
 
-def test_thresholds_lie_on_the_device(on_device):
+def test_thresholds_lie_on_the_device():
     model = one_layer(next(iter(spiking_layers())))
     engine = on_device(model).engine
     assert [t.get().shape for t in engine.thresholds.values()] == [threshold().shape]

@@ -1,4 +1,4 @@
-"""Runs the kernels on the CPU: the very text for the GPU, compiled by a C++ compiler of the host."""
+"""Runs the kernels on the CPU: the very text for the GPU, compiled by the host's C++ compiler."""
 
 import ctypes
 import shutil

@@ -1,7 +1,7 @@
 """Compiles the kernels for GPUs, without one: NVRTC needs neither driver nor device."""
 
-import importlib.util
 import re
+from functools import cache
 from typing import NamedTuple
 
 import pytest
@@ -17,46 +17,31 @@ class Usage(NamedTuple):
     spilled: int
 
 
+@cache
+def reason_to_skip():
+    """Why NVRTC cannot be used here; empty if it can."""
+    try:
+        from cuda.bindings import nvrtc
+
+        nvrtc.nvrtcVersion()
+    except (ImportError, RuntimeError) as error:  # RuntimeError: the library is not found
+        return f"cuda-bindings and nvidia-cuda-nvrtc are not installed: {str(error)[:100]}"
+    return ""
+
+
 def require():
     """Skip the test where NVRTC is not installed."""
-    for package in ("nvidia-cuda-nvrtc", "cuda-bindings"):
-        module = {"nvidia-cuda-nvrtc": "nvidia", "cuda-bindings": "cuda"}[package]
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{package} is not installed (pip install 'onnx2snn[dev]')")
+    if reason_to_skip():
+        pytest.skip(reason_to_skip())
 
 
-def checked(result):
-    """What a call of NVRTC returns, after its status."""
-    status, *values = result
-    assert int(status) == 0, status
-    return values[0] if values else None
-
-
-def compile_for(kernel, architecture):
-    """Compile to machine code; returns what the kernel takes.
-
-    Warnings are faults here.
-    """
+def usage(kernel, architecture):
+    """Compile to machine code; what a thread of the kernel takes."""
     from cuda.bindings import nvrtc
 
-    program = checked(
-        nvrtc.nvrtcCreateProgram(kernel.source.encode(), kernel.name.encode(), 0, [], [])
-    )
-    options = [*kernel.options, f"--gpu-architecture={architecture}", "--ptxas-options=-v"]
-    options = [option.encode() for option in options]
-    status = nvrtc.nvrtcCompileProgram(program, len(options), options)[0]
-    log = bytearray(checked(nvrtc.nvrtcGetProgramLogSize(program)))
-    checked(nvrtc.nvrtcGetProgramLog(program, log))
-    text = log.decode(errors="replace").strip("\0\n")
-    assert int(status) == 0, text
-    assert "warning" not in text, text
-    assert checked(nvrtc.nvrtcGetCUBINSize(program)) > 0
-    checked(nvrtc.nvrtcDestroyProgram(program))
-    return usage(text)
-
-
-def usage(log):
-    """Registers, stack and spills from the log of ptxas."""
+    program, log = _compiled(kernel, f"--gpu-architecture={architecture}", "--ptxas-options=-v")
+    assert _checked(nvrtc.nvrtcGetCUBINSize(program)) > 0
+    _checked(nvrtc.nvrtcDestroyProgram(program))
 
     def number(pattern):
         found = re.search(pattern, log)
@@ -67,3 +52,37 @@ def usage(log):
     return Usage(
         number(r"Used (\d+) registers"), number(r"(\d+) bytes stack frame"), stores + loads
     )
+
+
+def assembly(kernel, architecture):
+    """PTX, the assembly of a virtual architecture."""
+    from cuda.bindings import nvrtc
+
+    program, _ = _compiled(kernel, f"--gpu-architecture={architecture}")
+    text = bytearray(_checked(nvrtc.nvrtcGetPTXSize(program)))
+    _checked(nvrtc.nvrtcGetPTX(program, text))
+    _checked(nvrtc.nvrtcDestroyProgram(program))
+    return text.decode()
+
+
+def _compiled(kernel, *options):
+    """The program and what the compiler says; a warning is a fault."""
+    from cuda.bindings import nvrtc
+
+    source, name = kernel.source.encode(), kernel.name.encode()
+    program = _checked(nvrtc.nvrtcCreateProgram(source, name, 0, [], []))
+    given = [option.encode() for option in (*kernel.options, *options)]
+    status = nvrtc.nvrtcCompileProgram(program, len(given), given)[0]
+    log = bytearray(_checked(nvrtc.nvrtcGetProgramLogSize(program)))
+    _checked(nvrtc.nvrtcGetProgramLog(program, log))
+    text = log.decode(errors="replace").strip("\0\n")
+    assert int(status) == 0, text
+    assert "warning" not in text, text
+    return program, text
+
+
+def _checked(result):
+    """What a call of NVRTC returns, after its status."""
+    status, *values = result
+    assert int(status) == 0, status
+    return values[0] if values else None
