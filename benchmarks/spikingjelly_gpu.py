@@ -1,7 +1,8 @@
 """Torch and SpikingJelly on ResNet-18 on a GPU, for ``gpu.py``.
 
-May run in an environment of its own: needs torch, torchvision and spikingjelly, not onnx2snn. Prints one JSON document: rows of
-{"name", "timesteps", "ms_per_image", "runs", "peak_bytes"}, and the versions.
+May run in an environment of its own: needs torch, torchvision and spikingjelly, not onnx2snn.
+Prints one JSON document: rows of {"name", "timesteps", "ms_per_image", "runs", "peak_bytes"}, and
+the versions.
 
     python benchmarks/spikingjelly_gpu.py --batch 64 --timesteps 4 16 32 --seconds 120
 """

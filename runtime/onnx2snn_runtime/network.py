@@ -70,7 +70,7 @@ class Network:
 
     Args:
         model: the file's content, one step of the network.
-        backend: ``auto``, ``numpy``, ``onnxruntime`` or ``cupy``; or a backend that is open already.
+        backend: ``auto``, ``numpy``, ``onnxruntime``, ``cupy``, or one that is open already.
         threads: CPU threads, None for the library's default.
         memory: bytes that states and activations may take; default: a share of what is free.
         compute: arithmetic of convolutions and matrix products, ``fp32`` unless the backend offers

@@ -69,7 +69,7 @@ def test_the_way_through(benchmark, monkeypatch, tmp_path, capsys):
     for name, value in {
         "RESNET18_SIZE": 8, "resnet18": lambda: ann, "CupyDevice": device, "MOST_RUNS": 1,
         "survey": lambda engines: found, "ceilings": lambda cupy: {"copy_gb_s": 1.0},
-        "neuron_kernel": lambda backend, timesteps: {"gb_s": 0.5}, "CupyBackend": benchmark.CupyBackend,
+        "neuron_kernel": lambda backend, timesteps: {"gb_s": 0.5},
         "ENGINES": (benchmark.ColumnsEngine,),
     }.items():  # fmt: skip
         monkeypatch.setattr(benchmark, name, value)

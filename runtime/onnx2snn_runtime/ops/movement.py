@@ -141,7 +141,7 @@ def expand(call: Call, x: Array, shape: Array) -> Array:
     sizes = integers(shape)
     ndim = max(x.ndim, len(sizes))
     own, wanted = ([1] * (ndim - len(s)) + list(s) for s in (x.shape, sizes))
-    target = [b if a == 1 else a for a, b in zip(own, wanted, strict=True)]
+    target = tuple(b if a == 1 else a for a, b in zip(own, wanted, strict=True))
     return call.xp.broadcast_to(x, target)
 
 
