@@ -10,6 +10,7 @@ from onnx2snn_runtime.kernels import KernelSource, Launch
 
 Array = Any
 Size = tuple[int, ...]
+TF32_MATH = 3  # CUBLAS_TF32_TENSOR_OP_MATH, which CuPy does not name
 NEEDED = "it needs an NVIDIA card and a driver for its CUDA version"
 INSTALL = "pip install 'onnx2snn[gpu]' for CUDA 13, 'onnx2snn[gpu-cu12]' for CUDA 12"
 
@@ -50,6 +51,11 @@ def why_no_device() -> str:
     except Exception as error:  # what a broken installation raises is not limited to ImportError
         return f"CuPy is installed but cannot be imported ({_first_line(error)}); {INSTALL}"
     try:
+        _ = cupy.cuda.cublas  # CuPy looks for the libraries at their first use
+        cupy.cuda.nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:
+        return f"CuPy does not find cuBLAS or NVRTC ({_first_line(error)}); {INSTALL}"
+    try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except RuntimeError as error:
         return f"CuPy {cupy.__version__} finds no CUDA device: {_first_line(error)} ({NEEDED})"
@@ -85,20 +91,19 @@ class CupyDevice:
 
     def product(self, compute: str) -> Callable[..., Array]:
         """cuBLAS through CuPy; its default mode is true float32."""
-        from cupy.cuda import cublas, device
-
-        exact, rounded = int(cublas.CUBLAS_DEFAULT_MATH), int(cublas.CUBLAS_TF32_TENSOR_OP_MATH)
         matmul: Callable[..., Array] = self.xp.matmul
         if compute != "tf32":
             return matmul
+        from cupy.cuda import cublas, device
 
         def matmul_tf32(*arrays: Array, **options: Any) -> Array:
             handle = device.get_cublas_handle()
-            cublas.setMathMode(handle, rounded)
+            before = cublas.getMathMode(handle)
+            cublas.setMathMode(handle, TF32_MATH)
             try:
                 return matmul(*arrays, **options)
             finally:
-                cublas.setMathMode(handle, exact)
+                cublas.setMathMode(handle, before)
 
         return matmul_tf32
 
