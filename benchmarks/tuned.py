@@ -1,9 +1,11 @@
 """The setting that ``--target-drop 0.1`` chooses on calibration images, measured on test images.
 
-Prints one Markdown table and writes all figures to a JSON file. One conversion per network; nothing
+Prints Markdown tables and writes all figures to a JSON file. One conversion per network; nothing
 is chosen on test images. The networks and images are not part of the project: give their folder.
+The typical method runs on the first images only, as it takes many steps.
 
     python benchmarks/tuned.py --shared ../shared --only resnet20
+    python benchmarks/tuned.py --render tuned.json
 """
 
 import argparse
@@ -27,6 +29,11 @@ HEADER = (
     "| network | images | T | ANN % | SNN % | lost − gained | agreement % | energy / ANN "
     "| integer energy / quantised ANN | expected loss | tuned in s |"
 )
+TYPICAL_HEADER = (
+    "| network | images | T | SNN % | typical method's T | its % | its energy / ANN "
+    "| energy / typical method |"
+)
+TYPICAL_IMAGES, TYPICAL_PHOTOS = 1000, 100
 
 
 CASES = [
@@ -44,7 +51,7 @@ CASES = [
 ]  # fmt: skip
 
 
-def measure(case: Case, shared: Path, samples: int) -> dict[str, Any]:
+def measure(case: Case, shared: Path, samples: int, parts: list[str]) -> dict[str, Any]:
     """Tune on calibration images, evaluate on test images at the recommended step."""
 
     def path(name: str) -> Path:
@@ -65,10 +72,18 @@ def measure(case: Case, shared: Path, samples: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.snn.onnx"
         spiking.save(file)
-        result = onnx2snn.evaluate(
-            file, path(case.test), timesteps=[chosen.timesteps], against=path(case.model)
-        )
-    return {**result, "case": case.name, "seconds": seconds, "tuning": spiking.tuning.as_dict()}
+        data, steps = path(case.test), [chosen.timesteps]
+        found: dict[str, Any] = {}
+        if "images" in parts:
+            found = onnx2snn.evaluate(file, data, timesteps=steps, against=path(case.model))
+        if "typical" in parts:
+            few = TYPICAL_PHOTOS if case.name == "squeezenet" else TYPICAL_IMAGES
+            found["beside"] = onnx2snn.evaluate(
+                file, data, timesteps=steps, typical=True, limit=few
+            )
+    return {
+        **found, "case": case.name, "seconds": seconds, "tuning": spiking.tuning.as_dict(),
+    }  # fmt: skip
 
 
 def row(result: dict[str, Any]) -> str:
@@ -84,22 +99,55 @@ def row(result: dict[str, Any]) -> str:
     )
 
 
+def typical_row(result: dict[str, Any]) -> str:
+    """One line of the table of the typical method."""
+    (step,), typical, ann = result["steps"], result["typical"], result["ann"]["energy_uj"]
+    bound = "> " if typical["lower_bound"] else ""
+    ratio = (
+        f"{'< ' if typical['lower_bound'] else ''}{step['energy_uj'] / typical['energy_uj']:.2f}"
+    )
+    return (
+        f"| {result['case']} | {result['samples']:,} | {step['t']} | {step['accuracy']:.2f} "
+        f"| {bound}{typical['t']} | {typical['accuracy']:.2f} "
+        f"| {bound}{typical['energy_uj'] / ann:.2f} | {ratio} |"
+    )
+
+
+def render(results: list[dict[str, Any]]) -> str:
+    """Both tables."""
+    measured = [r for r in results if "samples" in r]
+    beside = [{**r["beside"], "case": r["case"]} for r in results if "beside" in r]
+    return "\n".join([
+        HEADER, "| --- | --- |" + " --- |" * (HEADER.count("|") - 3), *map(row, measured), "",
+        TYPICAL_HEADER, "| --- |" + " --- |" * (TYPICAL_HEADER.count("|") - 2),
+        *map(typical_row, beside),
+    ])  # fmt: skip
+
+
 def main() -> None:
     """Measure the chosen cases."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--only", default="", help="part of a case's name")
     parser.add_argument("--calibration-samples", type=int, default=512)
+    parser.add_argument("--parts", default="images,typical",
+                        help="what is measured: all test images, the typical method")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=Path("tuned.json"))
+    parser.add_argument("--render", nargs="+", type=Path, metavar="JSON",
+                        help="only print the tables of earlier runs")  # fmt: skip
     options = parser.parse_args()
-    print(HEADER)
-    print("| --- | --- |" + " --- |" * (HEADER.count("|") - 3))
+    if options.render:
+        print(render([r for file in options.render for r in json.loads(file.read_text())]))
+        return
     everything = []
     for case in CASES:
         if options.only in case.name:
-            everything.append(measure(case, options.shared, options.calibration_samples))
+            parts = options.parts.split(",")
+            found = measure(case, options.shared, options.calibration_samples, parts)
+            everything.append(found)
             options.output.write_text(json.dumps(everything, indent=1))
-            print(row(everything[-1]), flush=True)
+            print(f"measured {case.name}", flush=True)
+    print(render(everything))
 
 
 if __name__ == "__main__":

@@ -121,6 +121,9 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--resume", action="store_true",
                         help="keep a journal, and go on where one was stopped")  # fmt: skip
+    parser.add_argument("--typical", action="store_true",
+                        help="also run plain integrate-and-fire neurons until they are as accurate"
+                             " (up to 512 steps)")  # fmt: skip
     parser.add_argument("--max-drop", type=float, metavar="PTS", help="exit 1 if it loses more")
     parser.add_argument("--report", metavar="OUT.html", help="write one page with all of it")
     parser.add_argument("--report-image", type=int, default=0, metavar="INDEX",

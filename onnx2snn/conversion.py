@@ -142,6 +142,7 @@ def convert(
         "source_sha256": digest,
         "calibration": {"images": source.count, "noise": source.is_noise},
         "tuning": tuning.as_dict() if tuning else None,
+        "typical": preparation.typical,
         "work": result.work.as_dict(),
         "notes": [str(note) for note in notes],
         "verified": check.passed,

@@ -1,6 +1,7 @@
 """Accuracy, agreement with the ANN, spikes and energy of a spiking network over timesteps."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, 
 from onnx2snn.exit_score import EarlyExitScore
 from onnx2snn.journal import Journal, journal_path, make_key, model_digest
 from onnx2snn.stand_in import equal_bits, to_ann
+from onnx2snn.typical import Totals, TypicalMethod
 from onnx2snn_runtime.backends.base import Runner
 from onnx2snn_runtime.data import open_data
 from onnx2snn_runtime.errors import DataError, UsageError
@@ -68,6 +70,7 @@ def evaluate(
     limit: int | None = None,
     batch_size: int | None = None,
     early_exit: bool = False,
+    typical: bool = False,
     backend: str = "auto",
     threads: int | None = None,
     preprocessing: Preprocessing | None = None,
@@ -84,6 +87,9 @@ def evaluate(
         limit: use only the first images.
         batch_size: images at once at most; default: what runs fastest.
         early_exit: also measure early exit.
+        typical: also run the typical method (`typical`) until it is as accurate as this network is
+            at the recommended step, or at the last measured if that is not among ``timesteps``;
+            without labels, until it agrees as often with the ANN.
         backend: where to run.
         threads: CPU threads.
         preprocessing: overrides what is stored in the file.
@@ -112,9 +118,12 @@ def evaluate(
         raise UsageError("--resume and --early-exit do not go together: the journal holds no exits")
     size, applied = batch_size or READ_IMAGES, preprocessing or network.preprocessing
     evaluation = _Evaluation(network, against, steps, early_exit)
-    if resume is None:
-        return evaluation.run(dataset, count, size, applied, progress)
-    key = make_key({
+    method = TypicalMethod(network) if typical else None
+
+    def batches() -> Iterator[tuple[Array, Array]]:
+        return evaluation.batches(dataset, count, size, applied)
+
+    with _Journals(resume, lambda: {
         "network": model_digest(network.model),
         "ann": model_digest(evaluation.reference),
         "data": dataset.sha256(),
@@ -124,11 +133,35 @@ def evaluate(
         "backend": network.backend.name,
         "compute": network.backend.compute,
         "preprocessing": applied.spec() if applied else None,
-    })  # fmt: skip
-    with Journal(journal_path(resume, key), key) as journal:
-        result = evaluation.run(dataset, count, size, applied, progress, journal)
-        journal.remove()
-        return result
+    }) as journals:  # fmt: skip
+        result = evaluation.run(batches, count, progress, journals.open("evaluation"))
+        if method is not None:
+            journal = journals.open("typical")
+            result["typical"] = evaluation.beside(method, result, batches, progress, journal)
+        journals.remove()
+    return result
+
+
+class _Journals(ExitStack):
+    """The journals of one evaluation, a part each; none without ``resume``."""
+
+    def __init__(self, resume: str | Path | None, settings: Callable[[], dict[str, Any]]) -> None:
+        super().__init__()
+        self.resume = resume
+        self.settings = {} if resume is None else settings()
+        self.opened: list[Journal] = []
+
+    def open(self, part: str) -> Journal | None:
+        if self.resume is None:
+            return None
+        key = make_key({**self.settings, "part": part})
+        self.opened.append(self.enter_context(Journal(journal_path(self.resume, key), key)))
+        return self.opened[-1]
+
+    def remove(self) -> None:
+        """The evaluation is done and its result is told."""
+        for journal in self.opened:
+            journal.remove()
 
 
 class Interrupted(KeyboardInterrupt):
@@ -191,17 +224,15 @@ class _Evaluation:
 
     def run(
         self,
-        dataset: Any,
+        batches: Callable[[], Iterator[tuple[Array, Array]]],
         count: int,
-        batch_size: int,
-        preprocessing: Preprocessing | None,
         progress: Callable[[int, int], None],
         journal: Journal | None = None,
     ) -> dict[str, Any]:
         done, state = 0, journal.state if journal else None
         known = self.restore(state) if state else 0
         try:
-            for images, labels in self.batches(dataset, count, batch_size, preprocessing):
+            for images, labels in batches():
                 done += len(images)
                 if done > known:
                     self.add(images, labels)
@@ -216,6 +247,40 @@ class _Evaluation:
         if not done:
             raise DataError("there is no image to evaluate")
         return self.document(done)
+
+    def beside(
+        self,
+        method: TypicalMethod,
+        result: dict[str, Any],
+        batches: Callable[[], Iterator[tuple[Array, Array]]],
+        progress: Callable[[int, int], None],
+        journal: Journal | None = None,
+    ) -> dict[str, Any] | None:
+        """The typical method at this network's accuracy; None where nothing is a class."""
+        if not self.classes:
+            return None
+        measured = {row["t"]: row for row in result["steps"]}
+        row = measured.get(self.recommended) or result["steps"][-1]
+        measure = "accuracy" if self.labelled else "agreement"
+
+        def answers() -> Iterator[tuple[dict[str, Array], Array]]:
+            for images, labels in batches():
+                feeds, _ = self.network.check_feeds(images)
+                ours = next(iter(self.ann(feeds).values())).argmax(axis=1)
+                yield feeds, labels if self.labelled else ours
+
+        try:
+            found = method.measure(
+                answers,
+                row[measure],
+                lambda done: progress(done, result["samples"]),
+                Totals(**journal.state) if journal and journal.state else None,
+                lambda totals: journal.append(asdict(totals)) if journal else None,
+            )
+        except KeyboardInterrupt as stop:
+            raise Interrupted(result) from stop
+        scores = {"accuracy": None, "agreement": None, measure: found.pop("right")}
+        return {"t": found.pop("t"), **scores, **found, "beside_t": row["t"]}
 
     def state(self, done: int) -> dict[str, Any]:
         """All totals after so many images, as JSON data."""

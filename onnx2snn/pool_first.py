@@ -9,6 +9,7 @@ lateral inhibition. A concatenation of channels in between is passed: each branc
 a BatchNormalization that was left over, if its scales are positive.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import onnx
@@ -37,6 +38,35 @@ def pool_first(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
         _apply(moved, swap)
         count += 1
     return moved, count
+
+
+def pool_last(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """The inverse: the same function with pooling behind the activations called ``names``.
+
+    Args:
+        model: a network as `pool_first` left it; it is not changed.
+        names: names of activations that read a pooling which nothing else reads.
+    """
+    moved = onnx.ModelProto()
+    moved.CopyFrom(model)
+    makers = {name: node for node in moved.graph.node for name in node.output if name}
+    shapes = {value.name: tensor_shape(value) for value in moved.graph.value_info}
+    for activation in moved.graph.node:
+        if activation.name not in names:
+            continue
+        place, pooling = activation, makers.get(activation.input[0])
+        while pooling is not None and pooling.op_type in POOLINGS:
+            source, between, result = pooling.input[0], place.input[0], place.output[0]
+            first, second = NodeProto(), NodeProto()
+            first.CopyFrom(place)
+            second.CopyFrom(pooling)
+            first.input[0], first.output[0] = source, f"{between}.activated"
+            second.input[0], second.output[0] = first.output[0], result
+            _describe(moved.graph, first.output[0], shapes[source])
+            pooling.CopyFrom(first)
+            place.CopyFrom(second)
+            place, pooling = pooling, makers.get(source)
+    return moved
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.classify import Placed, Role, classify
 from onnx2snn.pool_first import pool_first
 from onnx2snn.reach import keep_reach
-from onnx2snn.recipes import Recipe
+from onnx2snn.recipes import Recipe, find_recipe
 from onnx2snn.rewrite import rewrite
 from onnx2snn_runtime.backends import Backend, Runner
 from onnx2snn_runtime.plan import tensor_shape
@@ -35,6 +35,8 @@ class Preparation:
         network: the ANN in its normal form.
         placed: its nodes with their roles.
         histograms: output tensor of a neuron layer to the distribution of its activations.
+        unpooled: name of an activation that pooling was put in front of to the distribution of
+            what it was before.
         source: the calibration images.
         backend: where networks run.
     """
@@ -42,6 +44,7 @@ class Preparation:
     network: onnx.ModelProto
     placed: list[Placed]
     histograms: dict[str, Histogram]
+    unpooled: dict[str, Histogram]
     source: CalibrationSource
     backend: Backend
 
@@ -62,6 +65,20 @@ class Preparation:
         """The spiking network of a recipe, and its thresholds."""
         thresholds = self.thresholds(recipe)
         return rewrite(self.network, self.placed, thresholds, recipe), thresholds
+
+    @property
+    def typical(self) -> dict[str, Any]:
+        """What a file must say for `typical_network` to be made from it, as JSON data."""
+        recipe = find_recipe("if")
+        thresholds = {}
+        for item in self.placed:
+            if item.role is Role.NEURON:
+                name, rank = item.node.name, 1  # one threshold per layer, whatever the rank
+                histogram = self.unpooled.get(name) or self.histograms[item.node.output[0]]
+                found = set_threshold(histogram, rank, recipe)
+                found = keep_reach(found, histogram, item.node, recipe)
+                thresholds[name] = float(found.threshold[0])
+        return {"thresholds": thresholds, "pool_last": sorted(self.unpooled)}
 
     @cached_property
     def ann(self) -> Runner:
@@ -118,6 +135,7 @@ def prepare(
         UnsupportedError: with everything that cannot be converted.
         DataError: the images do not fit.
     """
+    original = network
     if code == "refine":
         network, _ = pool_first(network)
     placed = classify(network, strict=strict, allow_analog=allow_analog)
@@ -129,9 +147,21 @@ def prepare(
         done += images
         progress("calibrate", done, source.count)
 
-    batches = source.batches(network, batch_size(network))
-    histograms = collect(network, layers, batches, backend, advance) if layers else {}
-    return Preparation(network, placed, histograms, source, backend)
+    neurons = {item.node.name for item in placed if item.role is Role.NEURON}
+    made = {name for node in network.graph.node for name in node.output}
+    moved = [n for n in original.graph.node if n.name in neurons and n.output[0] not in made]
+    watched = onnx.ModelProto()
+    watched.CopyFrom(network)
+    watched.graph.node.extend(moved)
+    for node in watched.graph.node[len(network.graph.node) :]:
+        node.name += ".unpooled"
+    found: dict[str, Histogram] = {}
+    if neurons:
+        layers += [node.output[0] for node in moved]
+        batches = source.batches(network, batch_size(original))
+        found = collect(watched, layers, batches, backend, advance)
+    unpooled = {node.name: found.pop(node.output[0]) for node in moved}
+    return Preparation(network, placed, found, unpooled, source, backend)
 
 
 def batch_size(network: onnx.ModelProto) -> int:

@@ -69,7 +69,7 @@ class _Writer:
         self.value_info = list(graph.value_info)
         self.states: list[tuple[str, Shape, int]] = []
         self.functions: dict[str, onnx.FunctionProto] = {}
-        self.taken = set(self.shapes) | set(self.arrays)
+        self.taken = set(self.shapes) | set(self.arrays) | {node.name for node in graph.node}
         self.step = self.unique("step")
         self.clock = False
         self.renamed: dict[str, str] = {}

@@ -12,7 +12,10 @@ from onnx2snn_runtime.neurons import COMPOSITES, parse_node, spelled_out
 
 
 def to_ann(
-    spiking: onnx.ModelProto, quantise: Mapping[str, float] | None = None
+    spiking: onnx.ModelProto,
+    quantise: Mapping[str, float] | None = None,
+    *,
+    spell_out: bool = True,
 ) -> onnx.ModelProto:
     """Replace every neuron by its activation and every state by nothing.
 
@@ -20,6 +23,8 @@ def to_ann(
         spiking: a spiking network.
         quantise: node name to number of levels; activations of these neurons are rounded to that
             many steps of their reach burst_limit · threshold.
+        spell_out: write activations that ONNX lacks in its operators, so that any runtime runs the
+            result; otherwise they stay single nodes, as in the converter's normal form.
     """
     graph = spiking.graph
     states = {o.name.removesuffix(NEXT) for o in graph.output if o.name.endswith(NEXT)}
@@ -52,7 +57,9 @@ def to_ann(
     nodes = [
         part
         for node in nodes
-        for part in (spelled_out(node, opset) if node.domain == COMPOSITES else [node])
+        for part in (
+            spelled_out(node, opset) if spell_out and node.domain == COMPOSITES else [node]
+        )
     ]
     outputs = [o for o in graph.output if o.name.removesuffix(NEXT) not in states]
     return helper.make_model(

@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
                 limit=options.limit,
                 batch_size=options.batch_size,
                 early_exit=options.early_exit,
+                typical=options.typical,
                 preprocessing=Preprocessing.parse(options.preprocess),
                 resume=options.model if options.resume else None,
                 progress=lambda done, total: progress("evaluate", done, total),
@@ -111,6 +112,15 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
                  f"{skip['energy_uj'] / energy:.2f}" if energy else ""])  # fmt: skip
     rows.append([f"ANN, {quantised['bits']} bits", number(quantised["accuracy"]),
                  number(quantised["agreement"]), "", "", "", "", ""])  # fmt: skip
+    typical = result["typical"]
+    if typical:
+        sign = "≥ " if typical["lower_bound"] else ""
+        rows.append([f"typical, {sign}{typical['t']}", number(typical["accuracy"]),
+                     number(typical["agreement"]), "",
+                     f"{typical['spikes_per_image'] / 1e3:.1f}",
+                     f"{typical['synops_per_image'] / 1e6:.2f}",
+                     f"{sign}{number(typical['energy_uj'])}",
+                     f"{sign}{typical['energy_uj'] / energy:.2f}" if energy else ""])  # fmt: skip
     header = [
         "T",
         "accuracy %",

@@ -77,6 +77,7 @@ class Network:
             others (``cupy``: tf32, fp16).
 
     Attributes:
+        memory: as given.
         preprocessing: what turns a uint8 picture into the network's input, as stored in the file.
 
     Example:
@@ -94,7 +95,7 @@ class Network:
         memory: int | None = None,
         compute: str = EXACT,
     ) -> None:
-        self.model = model
+        self.model, self.memory = model, memory
         self.metadata = read_metadata(model)
         self.plan: Plan = make_plan(model)
         stored = self.metadata.get("preprocessing")

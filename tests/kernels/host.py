@@ -102,6 +102,8 @@ class Sanitized:
         data, start = made.read_bytes(), 0
         for array in (value for value in arguments if isinstance(value, np.ndarray)):
             stop = start + array.nbytes
-            array[...] = np.frombuffer(data[start:stop], array.dtype).reshape(array.shape)
+            after = np.frombuffer(data[start:stop], array.dtype).reshape(array.shape)
+            if array.flags.writeable:
+                array[...] = after
             start = stop
         assert start == len(data)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_120")  # A100, H100 and H200, RTX 50
+ADDED_BY_CUPY = "-ftz=true"
 
 
 class Usage(NamedTuple):
@@ -71,7 +72,7 @@ def _compiled(kernel, *options):
 
     source, name = kernel.source.encode(), kernel.name.encode()
     program = _checked(nvrtc.nvrtcCreateProgram(source, name, 0, [], []))
-    given = [option.encode() for option in (*kernel.options, *options)]
+    given = [option.encode() for option in (*kernel.options, ADDED_BY_CUPY, *options)]
     status = nvrtc.nvrtcCompileProgram(program, len(given), given)[0]
     log = bytearray(_checked(nvrtc.nvrtcGetProgramLogSize(program)))
     _checked(nvrtc.nvrtcGetProgramLog(program, log))

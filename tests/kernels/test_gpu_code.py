@@ -79,5 +79,5 @@ def test_code_is_as_written():
     code = nvrtc.assembly(neuron_kernel("burst"), "compute_90")
     assert "ld.global.v4.f32" in code
     assert "st.global.v4.f32" in code
-    assert "div.rn.f32" in code
+    assert "div.rn.ftz.f32" in code
     assert "fma" not in code

@@ -134,15 +134,16 @@ def test_a_nan_is_not_lost(host):
 
 
 @pytest.mark.parametrize(
-    ("op", "attributes", "rank"),
+    ("op", "inputs", "attributes", "rank"),
     [
-        ("GlobalMaxPool", {}, 2),
-        ("MaxPool", {"kernel_shape": [1, 1, 1, 1]}, 4),
-        ("MaxPool", {"kernel_shape": [1], "pads": [1, 1]}, 1),  # windows of padding alone
+        ("GlobalMaxPool", 1, {}, 2),
+        ("Max", 2, {}, 2),
+        ("MaxPool", 1, {"kernel_shape": [1, 1, 1, 1]}, 4),
+        ("MaxPool", 1, {"kernel_shape": [1], "pads": [1, 1]}, 1),  # windows of padding alone
     ],
 )
-def test_what_has_no_kernel_is_left_to_the_law(host, op, attributes, rank):
-    operator = FAMILIES["LIPool"](Signature(op), attributes)
+def test_what_has_no_kernel_is_left_to_the_law(host, op, inputs, attributes, rank):
+    operator = FAMILIES["LIPool"](Signature(op, inputs, tuple(range(inputs))), attributes)
     x = np.zeros((2, 1, 1, *(3,) * rank), np.float32)
-    chunk = Chunk([x], None, [x[0], x[0]], 1, None)
+    chunk = Chunk([x] * inputs, None, [x[0]] * (inputs + 1), 1, None)
     assert kernels.scan(np, host, operator, chunk) is None

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
-from onnx2snn.pool_first import pool_first
+from onnx2snn.pool_first import pool_first, pool_last
 
 POOL = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
 
@@ -82,6 +82,12 @@ def test_moving_pooling_changes_nothing(act, scale, branches, kernel, stride, se
     operators = [node.op_type for node in moved.graph.node]
     assert operators.index("MaxPool") < operators.index(act)
     assert np.array_equal(run(moved), run(model))
+    names = {node.name for node in moved.graph.node if node.op_type == act}
+    back = pool_last(moved, names)
+    onnx.checker.check_model(back, full_check=True)
+    operators = [node.op_type for node in back.graph.node]
+    assert operators.index(act) < operators.index("MaxPool")
+    assert np.array_equal(run(back), run(model))
 
 
 @pytest.mark.parametrize(
@@ -111,3 +117,17 @@ def test_the_refining_network_has_no_neuron_that_pooling_drops():
     expected = ReferenceEvaluator(source).run(None, {"input": images})[0]
     found = moved.network().run(images, timesteps=16).logits
     assert np.allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_pooling_twice_comes_back_twice():
+    b = networks.Builder(6)
+    x = b.add("Relu", [b.conv("input", 3, 4)])
+    for _ in range(2):
+        x = b.add("MaxPool", [x], kernel_shape=[2, 2], strides=[1, 1])
+    y = b.conv(x, 4, 2, kernel=1)
+    model = with_shapes(b.model(y, shape_of(b, y)))
+    moved, count = pool_first(model)
+    assert count == 2
+    back = pool_last(moved, {n.name for n in moved.graph.node if n.op_type == "Relu"})
+    assert [n.op_type for n in back.graph.node] == [n.op_type for n in model.graph.node]
+    assert np.array_equal(run(back), run(model))

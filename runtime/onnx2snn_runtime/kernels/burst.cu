@@ -1,5 +1,5 @@
 // The burst integrate-and-fire neuron of neurons/burst.py.
-// Arguments: those of struct Signals in scan.h, the states, the numbers of the law in the order of its class.
+// Arguments: those of struct Signals in scan.h, the states, the numbers of the law in its order.
 #include "scan.h"
 
 #include "layer.h"  // written by source.py: struct Layer, the types of this variant and f
@@ -11,7 +11,8 @@ extern "C" __global__ void burst(
     float *input_sum, float *spikes,
     float v0, float burst_limit, float lower_limit, float rounding) {
   float *const states[] = {input_sum, spikes};
-  scan<Burst<Layer::F>, Layer>({{x, x_apart}, {residual, residual_apart}, y, counts,
-        {table, inner, entries}, neurons, steps, first_step},
-       states, {v0, burst_limit, lower_limit, rounding});
+  scan<Burst<Layer::F>, Layer>(
+      {{x, x_apart}, {residual, residual_apart}, y, counts, {table, inner, entries}, neurons, steps,
+       first_step},
+      states, {v0, burst_limit, lower_limit, rounding});
 }

@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ def attribute_values(operator: StatefulOperator) -> dict[str, str] | None:
     return literals
 
 
+@cache
 def _defaults(op: str) -> dict[str, Any]:
     """Default values of the attributes of an ONNX operator; empty for functions of our own."""
     try:

@@ -20,5 +20,10 @@ class Fusion:
     residual: Array | None = None
     counts: bool = False
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to do besides the law."""
+        return self.bias is None and self.residual is None and not self.counts
+
 
 PLAIN = Fusion()

@@ -1,5 +1,5 @@
 // The graded law of neurons/graded.py, for a function of one input.
-// Arguments: those of struct Signals in scan.h, the states, and no numbers: the law has none.
+// Arguments: those of struct Signals in scan.h, and the states.
 #include "scan.h"
 
 #include "layer.h"  // written by source.py: struct Layer, the types of this variant and f
@@ -10,7 +10,8 @@ extern "C" __global__ void graded(
     unsigned inner, unsigned entries, unsigned neurons, int steps, int first_step,
     float *input_sum, float *total) {
   float *const states[] = {input_sum, total};
-  scan<Graded<Layer::F>, Layer>({{x, x_apart}, {residual, residual_apart}, y, counts,
-        {table, inner, entries}, neurons, steps, first_step},
-       states, {});
+  scan<Graded<Layer::F>, Layer>(
+      {{x, x_apart}, {residual, residual_apart}, y, counts, {table, inner, entries}, neurons, steps,
+       first_step},
+      states, {});
 }

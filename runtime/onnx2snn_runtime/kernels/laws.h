@@ -2,7 +2,7 @@
 //
 // Every law is a struct that holds what stays in registers over the steps of a chunk:
 //   STATES      how many states it keeps,
-//   ROWS        how many numbers of its own it reads from the table of the layer, before those of f,
+//   ROWS        how many numbers of its own it reads from the table of a layer, before those of f,
 //   load(row)   reads them, row r of the table at row[r * stride],
 //   step(…)     one step: takes the current x and the time t, sets the count of spikes, returns y.
 // F is f of this layer: written by source.py from the expression in neurons/activations.py.

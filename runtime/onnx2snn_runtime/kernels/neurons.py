@@ -36,6 +36,9 @@ def scan_neurons(
     x = Signal(xp, given, dtype)
     reuse = chunk.reusable and not fusion.counts and len(x.values) == steps
     sent = np.int8 if fusion.counts else dtype
+    residual = fusion.residual
+    if residual is not None:
+        residual = Signal(xp, xp.broadcast_to(residual, given.shape), dtype)
     chunk.states[:] = [dense_state(xp, held) for held in chunk.states]
     signals = Signals(
         x=x,
@@ -43,7 +46,7 @@ def scan_neurons(
         states=chunk.states,
         table=table,
         is_biased=fusion.bias is not None,
-        residual=None if fusion.residual is None else Signal(xp, fusion.residual, dtype),
+        residual=residual,
         counts=xp.empty(given.shape, np.float32) if operator.spiking and chunk.record else None,
         first_step=chunk.first_step,
     )

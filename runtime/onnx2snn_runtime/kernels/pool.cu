@@ -1,6 +1,6 @@
-// Lateral-inhibition pooling of neurons/graded.py, y_t = max of X_t over a window - the same at t-1,
-// with the running sums X of the window in registers. The kernel shape is known when this is
-// compiled, so all loops over taps are unrolled and their loads are in flight together.
+// Lateral-inhibition pooling of neurons/graded.py: y_t is the maximum of X_t over a window less that
+// of X_(t-1), with the running sums X of the window in registers. The kernel shape is known when
+// this is compiled, so all loops over taps are unrolled and their loads are in flight together.
 //
 // Windows overlap: several threads add up the same element, in the same order and so to the same
 // sum. What the owner keeps goes to another array than the one that its neighbours start from.

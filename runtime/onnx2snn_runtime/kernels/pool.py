@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx2snn_runtime.kernels.fusion import PLAIN, Fusion
+from onnx2snn_runtime.kernels.fusion import Fusion
 from onnx2snn_runtime.kernels.signals import (
     C_TYPES,
     LARGEST,
@@ -79,7 +79,7 @@ def scan_pool(
 ) -> Array | None:
     """All steps of a chunk; see ``kernels.scan``."""
     given = chunk.inputs[0]
-    if operator.signature.op != "MaxPool" or fusion is not PLAIN or given.ndim - 3 > AXES:
+    if operator.signature.op != "MaxPool" or not fusion.is_plain or given.ndim - 3 > AXES:
         return None
     sums, totals = chunk.states
     geometry = _geometry(xp, operator, given.shape[3:])

@@ -1,7 +1,8 @@
 // One source for two compilers: NVRTC for the GPU, and a C++17 compiler of the host for the tests.
 //
 // No header of the CUDA toolkit is needed. Compile with --fmad=false (NVRTC) or -ffp-contract=off
-// (gcc) and without fast-math: then + - * / floor and rint round alike on both and in NumPy.
+// (gcc) and without fast-math: then + - * / floor and rint round alike on both and in NumPy. But for
+// subnormal numbers: CuPy adds -ftz=true to whatever it compiles, which takes them for zero.
 #pragma once
 
 #ifdef __CUDACC__

@@ -1,5 +1,5 @@
 // The refining neuron of neurons/refine.py.
-// Arguments: those of struct Signals in scan.h, the states, the numbers of the law in the order of its class.
+// Arguments: those of struct Signals in scan.h, the states, the numbers of the law in its order.
 #include "scan.h"
 
 #include "layer.h"  // written by source.py: struct Layer, the types of this variant and f
@@ -12,7 +12,8 @@ extern "C" __global__ void refine(
     float burst_limit, float growth, float decay, float dead_zone,
     float lowest, float highest, float low, float high) {
   float *const states[] = {estimate, exponent};
-  scan<Refine<Layer::F>, Layer>({{x, x_apart}, {residual, residual_apart}, y, counts,
-        {table, inner, entries}, neurons, steps, first_step},
-       states, {burst_limit, growth, decay, dead_zone, lowest, highest, low, high});
+  scan<Refine<Layer::F>, Layer>(
+      {{x, x_apart}, {residual, residual_apart}, y, counts, {table, inner, entries}, neurons, steps,
+       first_step},
+      states, {burst_limit, growth, decay, dead_zone, lowest, highest, low, high});
 }

@@ -1,5 +1,5 @@
 // The running sum of a signal, which pool_sums.cu reads.
-// Arguments: those of struct Signals in scan.h, the states, and no numbers: the law has none.
+// Arguments: those of struct Signals in scan.h, and the states.
 #include "scan.h"
 
 #include "layer.h"  // written by source.py: struct Layer, the types of this variant and f
@@ -10,7 +10,8 @@ extern "C" __global__ void running_sum(
     unsigned inner, unsigned entries, unsigned neurons, int steps, int first_step,
     float *sum) {
   float *const states[] = {sum};
-  scan<Sum, Layer>({{x, x_apart}, {residual, residual_apart}, y, counts,
-        {table, inner, entries}, neurons, steps, first_step},
-       states, {});
+  scan<Sum, Layer>(
+      {{x, x_apart}, {residual, residual_apart}, y, counts, {table, inner, entries}, neurons, steps,
+       first_step},
+      states, {});
 }
