@@ -19,6 +19,7 @@ from onnx2snn_runtime import backends
 from onnx2snn_runtime.backends import backend_classes, open_backend
 from onnx2snn_runtime.backends.cupy_backend import CupyBackend
 from onnx2snn_runtime.data import open_data
+from onnx2snn_runtime.early_exit import SPREAD, ExitRule, lead, run_batch, unit_of
 from onnx2snn_runtime.errors import BackendError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.gpu import ColumnsEngine
@@ -141,7 +142,7 @@ def test_the_shared_networks(folder, shared):
             assert share >= CLOSE, (file.name, name, share)
 
 
-def test_early_exit_streams_and_sequences(spiking):
+def test_streams_and_sequences(spiking):
     reference, ours = Network(spiking, backend="numpy"), on_device(spiking)
     for found, expected in zip(ours.stream(IMAGES, 3), reference.stream(IMAGES, 3), strict=True):
         for name, array in expected.items():
@@ -151,10 +152,24 @@ def test_early_exit_streams_and_sequences(spiking):
         ours.run(frames_over_time, [1, 3], record=True),
         reference.run(frames_over_time, [1, 3], record=True),
     )
-    if reference.exit_rule is not None:
-        found, expected = (x.run(IMAGES, early_exit=True) for x in (ours, reference))
-        np.testing.assert_array_equal(found.exit_steps, expected.exit_steps)
-        np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-3, atol=1e-3)
+
+
+def test_early_exit_keeps_the_right_images(spiking):
+    """A rule by which about half of the images leave at each check."""
+    reference, ours = Network(spiking, backend="numpy"), on_device(spiking)
+    steps = [8, 16, 32]  # one spike a step needs so many
+    answers = reference.run(IMAGES, steps).by_step
+    (name, *_) = reference.plan.outputs
+    logits = [answers[t][name] for t in steps]
+    leads = [lead(x) / unit_of(SPREAD, x, None) for x in logits]
+    thresholds = (*(float(np.median(x)) for x in leads[:-1]), 0.0)
+    rule = ExitRule(SPREAD, tuple(steps), thresholds, 0.1, {})
+    feeds, _ = reference.check_feeds(IMAGES)
+    expected, used = run_batch(reference.engine, feeds, rule, steps[-1])
+    found, ours_used = run_batch(ours.engine, feeds, rule, steps[-1])
+    assert len(set(used)) > 1
+    np.testing.assert_array_equal(ours_used, used)
+    np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-3)
 
 
 # how images and steps are cut
