@@ -134,7 +134,11 @@ def neuron_kernel(backend: CupyBackend, timesteps: int) -> dict[str, float]:
 
 
 def ours(
-    ann: onnx.ModelProto, spiking: onnx.ModelProto, options: argparse.Namespace, clock: Clock
+    ann: onnx.ModelProto,
+    spiking: onnx.ModelProto,
+    options: argparse.Namespace,
+    clock: Clock,
+    problems: list[str],
 ) -> Iterator[Row]:
     """The ANN on our engines, and the spiking network, in each arithmetic."""
     images = np.random.default_rng(1).normal(0, 1, (options.batch, 3, RESNET18_SIZE, RESNET18_SIZE))
@@ -153,6 +157,11 @@ def ours(
             f"ANN, {label}", 1, options, timed(device.xp, lambda r=run: r({"image": images}), 3)
         )
         network = Network(spiking, backend=backend)
+        network.run(images[:2], 1)
+        declined = getattr(backend.engine, "declined", {})
+        problems.extend(
+            f"{label}: by columns {g.x} {g.weight}: {why}" for g, why in declined.items()
+        )
         for timesteps in options.timesteps:
             if clock.allows(f"{label}, T={timesteps}", 10):
                 work = lambda n=network, t=timesteps: n.run(  # noqa: E731
@@ -237,13 +246,14 @@ def measure(options: argparse.Namespace, found: dict[str, Any]) -> dict[str, Any
     spiking = onnx2snn.convert(ann, calibration=noise, recipe=options.recipe, backend="cupy").proto
     best = ceilings(cupy)
     kernel = neuron_kernel(CupyBackend(), 32)
-    rows = list(ours(ann, spiking, options, clock))
+    problems: list[str] = []
+    rows = list(ours(ann, spiking, options, clock, problems))
     rivals = peer(options, clock)
     return {
         **found, "date": datetime.date.today().isoformat(), "tests": tests, "ceilings": best,
         "neuron_kernel": kernel, "batch": options.batch, "recipe": options.recipe,
         "onnx2snn": importlib.metadata.version("onnx2snn"),
-        "rows": [*rows, *rivals["rows"]], "problems": rivals["problems"],
+        "rows": [*rows, *rivals["rows"]], "problems": [*problems, *rivals["problems"]],
         "peer_versions": rivals.get("versions"), "left_out": clock.left_out,
     }  # fmt: skip
 

@@ -209,6 +209,7 @@ def test_what_cudnn_has_no_plan_for_goes_by_columns():
     x, weight = np.ones((1, 2, 4, 4), np.float32), np.ones((3, 2, 2, 2), np.float32)
     assert np.all(convolve(engine, attributes, x, weight, None) == 8)
     assert len(library.graphs) == 1  # asked once, not at each run
+    assert [geometry.x for geometry in engine.declined] == [(1, 2, 4, 4)]
 
 
 def test_one_workspace_for_all_plans():

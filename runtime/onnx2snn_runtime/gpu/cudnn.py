@@ -69,7 +69,11 @@ def strides_of(sizes: tuple[int, ...], channels_last: bool) -> list[int]:
 
 
 class CudnnEngine(LinearEngine):
-    """One plan for each geometry, kept; one workspace for all; what has no plan goes by columns."""
+    """One plan for each geometry, kept; one workspace for all; what has no plan goes by columns.
+
+    Attributes:
+        declined: geometries that cuDNN has no plan for, and what it says about them.
+    """
 
     name = "cudnn"
 
@@ -78,6 +82,7 @@ class CudnnEngine(LinearEngine):
         self.library = library or importlib.import_module("cudnn")
         self.handle = self.library.create_handle()
         self.plans: dict[Geometry, Plan | None] = {}
+        self.declined: dict[Geometry, str] = {}
         self.workspace = self.xp.empty(1, dtype=np.uint8)
         self.otherwise = ColumnsEngine(device, compute)
 
@@ -168,6 +173,7 @@ class CudnnEngine(LinearEngine):
             graph.deselect_numeric_notes([getattr(library.numerical_note, n) for n in names])
             graph.check_support()
             graph.build_plans()
-        except library.cudnnGraphNotSupportedError:
+        except (library.cudnnGraphNotSupportedError, RuntimeError) as problem:
+            self.declined[geometry] = str(problem) or "no plan"
             return None
         return Plan(graph, x, weight, y, max(1, int(graph.get_workspace_size())))
