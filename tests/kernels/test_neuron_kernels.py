@@ -238,7 +238,7 @@ def test_unaligned_arrays(host):
     assert_equal(by_kernels(case, host), reference(case))
 
 
-def test_thresholds_are_laid_out_once(host):
+def test_thresholds_are_laid_out_once():
     """The same arrays give the same table; a changed threshold gives another."""
     case = with_constants("BurstIF", "Relu", noise(4, 2, 6, 3, 4))
     operator, tables = case.operator(), []
