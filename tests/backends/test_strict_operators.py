@@ -44,6 +44,15 @@ def test_operators_stay_on_the_device(op):
     assert not any(departures), "\n".join(filter(None, departures))
 
 
+@pytest.mark.parametrize("op", ["Trilu", "OneHot", "Compress"])
+def test_other_operators_go_over_the_host(op):
+    """What the registry does not have is run by the onnx package, and comes back."""
+    assert op not in OPERATORS
+    cases = [case for case in node_cases(op) if not reason_to_skip(case)]
+    departures = [departure(case) for case in cases]
+    assert cases and not any(departures), "\n".join(filter(None, departures))
+
+
 def test_the_strict_module_is_strict():
     ours, host = XP.asarray([1.0, 2.0]), np.ones(2)
     for forbidden in (
