@@ -23,7 +23,6 @@ from onnx2snn_runtime.errors import DataError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.network import Network, check_timesteps, load
 from onnx2snn_runtime.preprocessing import Preprocessing
-from onnx2snn_runtime.run_command import READ_IMAGES
 
 DEFAULT_TIMESTEPS = (1, 2, 4, 8)
 Array = Any
@@ -116,7 +115,7 @@ def evaluate(
     count = dataset.count if limit is None else min(limit, dataset.count)
     if resume is not None and early_exit:
         raise UsageError("--resume and --early-exit do not go together: the journal holds no exits")
-    size, applied = batch_size or READ_IMAGES, preprocessing or network.preprocessing
+    size, applied = batch_size or network.images_to_read, preprocessing or network.preprocessing
     evaluation = _Evaluation(network, against, steps, early_exit)
     method = TypicalMethod(network) if typical else None
 

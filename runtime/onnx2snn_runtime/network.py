@@ -25,6 +25,7 @@ Watching = TypeVar("Watching", bound=Observer)
 Seen = TypeVar("Seen", bound=Observer | None)
 MAX_TIMESTEPS = 1_000_000
 DEFAULT_TIMESTEPS = 8
+READ_IMAGES = 32  # from disk at once, at least
 
 
 @dataclass
@@ -119,6 +120,11 @@ class Network:
     def recommended_timesteps(self) -> int:
         """The number of steps the converter recommends."""
         return int(self.metadata.get("recommended_t") or DEFAULT_TIMESTEPS)
+
+    @property
+    def images_to_read(self) -> int:
+        """How many images to read from disk at once: as many as a device takes, if it has one."""
+        return max(READ_IMAGES, self.engine.schedule.images_at_once(self.recommended_timesteps))
 
     @property
     def exit_rule(self) -> ExitRule | None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MANY_TIMESTEPS = 4096
 MEBIBYTE = 2**20
-READ_IMAGES = 32  # images read from disk at once
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +119,7 @@ def run_command(options: argparse.Namespace) -> int:
             images, options.timesteps, batch_size=options.batch_size, early_exit=options.early_exit
         )
         for images in input_batches(
-            datasets, options.batch_size or READ_IMAGES, shapes, preprocessing
+            datasets, options.batch_size or network.images_to_read, shapes, preprocessing
         )
     ]
     if not parts:

@@ -182,6 +182,12 @@ def test_every_cut_gives_the_same(spiking, memory, batch_size):
     assert_same(network.run(IMAGES, STEPS, record=True, batch_size=batch_size), expected)
 
 
+def test_a_device_is_fed_with_larger_batches(spiking):
+    assert on_device(spiking).images_to_read == 256
+    assert on_device(spiking, memory=1).images_to_read == 32
+    assert Network(spiking, backend="numpy").images_to_read == 32
+
+
 def test_the_schedule_of_a_device():
     """All steps if they fit, else the largest power of two, else fewer images."""
     size = Footprint(state_bytes=100, row_bytes=10, usual_bytes=10, usual_weights=0)
