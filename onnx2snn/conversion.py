@@ -10,10 +10,11 @@ import onnx
 import onnx_ir
 
 from onnx2snn import __version__
+from onnx2snn.batch_statistics import read_statistics
 from onnx2snn.calibrate import check_rule
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.passes import normalise
-from onnx2snn.preparation import Progress, prepare
+from onnx2snn.preparation import Preparation, Progress, prepare
 from onnx2snn.recipes import Recipe, find_recipe
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.tune import tune
@@ -115,9 +116,10 @@ def convert(
         ) from problem
     network = onnx_ir.to_proto(normal)
     check_shapes(network)
+    statistics = read_statistics(ann, network) if source.is_noise else {}
     prepared = [
-        (prepare(network, start.code, source, engine, progress, strict=strict,
-                 allow_analog=allow_analog), start)
+        (prepare(network, start.code, source, engine, progress, statistics=statistics,
+                 strict=strict, allow_analog=allow_analog), start)
         for start in starts
     ]  # fmt: skip
     tuning = None
@@ -140,7 +142,8 @@ def convert(
         "layers": [layer.as_dict() for layer in result.layers],
         "preprocessing": steps.to_json() if steps else None,
         "source_sha256": digest,
-        "calibration": {"images": source.count, "noise": source.is_noise},
+        "calibration": {"images": source.count, "noise": source.is_noise,
+                        "from_statistics": preparation.from_statistics},
         "tuning": tuning.as_dict() if tuning else None,
         "typical": preparation.typical,
         "work": result.work.as_dict(),
@@ -159,13 +162,23 @@ def convert(
         if note.is_warning:
             warnings.warn(note.text, UserWarning, stacklevel=2)
     if source.is_noise:
-        warnings.warn(
-            "no calibration images: thresholds come from random noise and are probably poor; "
-            "give real images with --calibration",
-            UserWarning,
-            stacklevel=2,
-        )
+        warnings.warn(without_images(preparation), UserWarning, stacklevel=2)
     return result
+
+
+def without_images(preparation: Preparation) -> str:
+    """The warning of a conversion that was given no calibration images."""
+    layers, known = len(preparation.histograms), preparation.from_statistics
+    if not known:
+        return (
+            "no calibration images: thresholds come from random noise and are probably poor; "
+            "give real images with --calibration"
+        )
+    rest = f", of the other {layers - known} from random noise" if known < layers else ""
+    return (
+        f"no calibration images: thresholds of {known} layers are estimated from the statistics "
+        f"of BatchNormalization{rest}; give real images with --calibration"
+    )
 
 
 def candidates(recipe: str | Recipe | None, target_drop: float | None) -> Sequence[str | Recipe]:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from onnx2snn.balance import Balance, measure_balance
+from onnx2snn.batch_statistics import Moments, expected_histograms
 from onnx2snn.calibrate import Histogram, LayerCalibration, collect, set_threshold
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.classify import Placed, Role, classify
@@ -39,6 +40,7 @@ class Preparation:
             what it was before.
         source: the calibration images.
         backend: where networks run.
+        from_statistics: how many layers have their distribution from BatchNormalization.
     """
 
     network: onnx.ModelProto
@@ -47,6 +49,7 @@ class Preparation:
     unpooled: dict[str, Histogram]
     source: CalibrationSource
     backend: Backend
+    from_statistics: int = 0
 
     def thresholds(self, recipe: Recipe) -> dict[str, LayerCalibration]:
         """Threshold of every neuron layer by a recipe, by the name of its output tensor."""
@@ -117,6 +120,7 @@ def prepare(
     backend: Backend,
     progress: Progress,
     *,
+    statistics: Mapping[str, Moments] | None = None,
     strict: bool = False,
     allow_analog: bool = False,
 ) -> Preparation:
@@ -128,6 +132,7 @@ def prepare(
         source: the calibration images.
         backend: where the ANN runs.
         progress: is told how many images are done.
+        statistics: moments of tensors that count for more than the images, which are noise.
         strict: refuse graded operators.
         allow_analog: accept a network in which nothing spikes.
 
@@ -160,8 +165,10 @@ def prepare(
         layers += [node.output[0] for node in moved]
         batches = source.batches(network, batch_size(original))
         found = collect(watched, layers, batches, backend, advance)
+    expected = expected_histograms(watched, layers, statistics or {})
+    found |= expected
     unpooled = {node.name: found.pop(node.output[0]) for node in moved}
-    return Preparation(network, placed, found, unpooled, source, backend)
+    return Preparation(network, placed, found, unpooled, source, backend, len(expected))
 
 
 def batch_size(network: onnx.ModelProto) -> int:
