@@ -7,6 +7,7 @@ what it was told: sizes, strides, padding, and addresses.
 import contextlib
 import ctypes
 import importlib.util
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strict_arrays import StrictDevice
 
-from onnx2snn_runtime.gpu import ENGINES, ColumnsEngine, CudnnEngine, choose_engine
+from onnx2snn_runtime.gpu import ColumnsEngine, CudnnEngine, choose_engine
 from onnx2snn_runtime.gpu.cudnn import strides_of
 from onnx2snn_runtime.gpu.linear import REPLACED, replacements
 from onnx2snn_runtime.ops import OPERATORS, Call
@@ -252,10 +253,22 @@ def test_the_frontend_infers_the_same_sizes():
     assert list(y.get_dim()) == [2, 6, 5, 6]
 
 
-def test_the_choice_of_an_engine():
-    device = StrictDevice()
+def test_the_choice_of_an_engine(monkeypatch):
+    """One that is missing, or does not start, is passed over, and the reason is told."""
+    device, library = StrictDevice(), fake_cudnn()
+    monkeypatch.setitem(sys.modules, "cudnn", library)
+    monkeypatch.setattr(CudnnEngine, "unavailable", classmethod(lambda cls: ""))
     engine, passed = choose_engine(device, "fp32")
-    assert isinstance(engine, next(e for e in ENGINES if not e.unavailable()))
+    assert (type(engine), passed) == (CudnnEngine, "")
+
+    def fail():
+        raise RuntimeError("no driver")
+
+    library.create_handle = fail
+    engine, passed = choose_engine(device, "fp32")
+    assert (type(engine), passed) == (ColumnsEngine, "cudnn: no driver")
+    monkeypatch.undo()
     if importlib.util.find_spec("cudnn") is None:
-        assert isinstance(engine, ColumnsEngine)
+        engine, passed = choose_engine(device, "fp32")
+        assert type(engine) is ColumnsEngine
         assert "pip install 'onnx2snn[gpu]'" in passed

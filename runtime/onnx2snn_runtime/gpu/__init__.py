@@ -15,8 +15,11 @@ def choose_engine(device: Device, compute: str) -> tuple[LinearEngine, str]:
     passed: list[str] = []
     for engine in ENGINES[:-1]:
         why = engine.unavailable()
-        if not why:
-            return engine(device, compute), "; ".join(passed)
+        try:
+            if not why:
+                return engine(device, compute), "; ".join(passed)
+        except RuntimeError as error:  # the library is there, but does not start
+            why = str(error)
         passed.append(f"{engine.name}: {why}")
     return ENGINES[-1](device, compute), "; ".join(passed)
 
