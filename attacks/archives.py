@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from attacks.base import SHAPE, good_model, good_spiking, images, npz, put
+from attacks.base import SHAPE, good_model, good_spiking, images, network, npz, put
 from attacks.models import archive
 from attacks.registry import attack, table
 
@@ -83,12 +83,13 @@ def objects(folder: Path) -> bytes:
 
 GOOD = npz(images=images())
 MIDDLE = len(GOOD) // 3
-FILES: dict[str, tuple[bytes, str]] = {
+DAMAGED: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
     "text": (b"1,2,3\n4,5,6\n", "this is text"),
     "junk": (bytes(range(128, 256)), "no format that is known"),
     "pickle": (pickle.dumps([1]), "a pickle"),
     "hdf5": (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    "onnx": (network().SerializeToString(), "not a NumPy file"),
     "truncated": (GOOD[:-40], "damaged"),
     "half": (GOOD[: len(GOOD) // 2], "damaged"),
     "flipped": (GOOD[:MIDDLE] + bytes([GOOD[MIDDLE] ^ 255]) + GOOD[MIDDLE + 1 :], "damaged"),
@@ -96,6 +97,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "no arrays": (archive(readme__md=b"hello"), "no NumPy array"),
     "no header": (member(b"nothing"), "no NumPy array"),
     "lying header": (member(header("(10000000000000,)") + b"abc"), "but 3 are"),
+    "lying header of an npy": (header("(10000000000000,)") + b"abc", "but 3 are there"),
     "header overflows": (member(header(f"({2**62}, 4)") + b"abc"), "but 3 are"),
     "negative size": (member(header("(-1, -3)") + b"abc"), "negative size"),
     "code in the header": (member(header("__import__('os')") + b"abc"), "header of the array"),
@@ -105,6 +107,10 @@ FILES: dict[str, tuple[bytes, str]] = {
     "structured": (member(header("(1,)", "[('a', '<u4')]") + b"abcd"), "structured array"),
     "unknown compression": (GOOD.replace(b"\x08\x00", b"\x0e\x00"), "damaged"),
     "lying member size": (lying_size(), ""),
+}
+table("data", 6, DAMAGED, as_file)
+
+UNFIT: dict[str, tuple[bytes, str]] = {
     "no images": (npz(images=np.zeros((0, *SHAPE), np.float32)), "no images"),
     "NaN": (npz(images=np.full((4, *SHAPE), np.nan, np.float32)), "NaN"),
     "infinite": (npz(images=np.full((4, *SHAPE), np.inf, np.float32)), "infinite"),
@@ -123,8 +129,9 @@ FILES: dict[str, tuple[bytes, str]] = {
     "packed pictures of zeros": (
         npz(jpeg=np.zeros(9, np.uint8), offsets=np.array([0, 9])), "not a picture"),
 }  # fmt: skip
-table("data", 6, FILES, as_file)
-table("run data", 6, {name: FILES[name] for name in ("half", "NaN", "wrong size")}, as_run)
+table("data", 6, UNFIT, as_file)
+FEW = {"half": DAMAGED["half"], "NaN": UNFIT["NaN"], "wrong size": UNFIT["wrong size"]}
+table("run data", 6, FEW, as_run)
 attack("data: compression bomb", 6, "compression bomb", lambda f: as_file(f, bomb()))
 attack("data: Python objects", 6, "never loaded", lambda f: as_file(f, objects(f)))
 

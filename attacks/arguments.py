@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from attacks.base import good_data, good_model, good_spiking, put
-from attacks.registry import attack, table
+from attacks.registry import Build, attack, table
 
 
 def convert(folder: Path, options: Sequence[Any]) -> Sequence[Any]:
@@ -63,6 +63,8 @@ EVALUATE: dict[str, tuple[Sequence[Any], str]] = {
     "timesteps empty": (["--timesteps", ""], "--timesteps"),
     "limit 0": (["--limit", "0"], "--limit"),
     "limit negative": (["--limit", "-1"], "--limit"),
+    "workers 0": (["--workers", "0"], "--workers"),
+    "no address of a cluster": (["--ray", "nowhere"], "--ray"),
 }
 table("eval", 2, EVALUATE, evaluate)
 
@@ -104,6 +106,30 @@ attack(
 )
 attack("output: a name of 5,000 letters", 5, "", lambda f: _to(f, "a" * 5000))
 attack("output: /proc", 5, "", lambda f: ["convert", good_model(f), "-o", "/proc/none.onnx"])
+OLD = b"an old file"
+NO_MODEL = b"no model: what is there is refused before anything is read"
+
+
+def _kept(command: str, option: str, *others: str) -> Build:
+    """Name a file that exists as the output, with ``--no-clobber``."""
+
+    def build(folder: Path) -> Sequence[Any]:
+        inputs = [put(folder / name, NO_MODEL) for name in ("model.onnx", *others)]
+        return [command, *inputs, option, put(folder / "old", OLD), "--no-clobber"]
+
+    return build
+
+
+KEPT = {
+    "convert": _kept("convert", "-o"),
+    "run": _kept("run", "-o", "data.npz"),
+    "eval": _kept("eval", "--report", "data.npz"),
+    "compare": _kept("compare", "--plot", "model.snn.onnx", "data.npz"),
+    "report": _kept("report", "-o"),
+    "export to NIR": _kept("export", "--nir"),
+}
+for _name, _build in KEPT.items():
+    attack(f"output: exists, {_name}", 5, "--no-clobber", _build)
 attack("run output: folder missing", 5, "", lambda f: run(f, ["-o", f / "none" / "out.npz"]))
 attack("run output: over the model", 2, "same file", lambda f: run(f, ["-o", f / "good.snn.onnx"]))
 attack("spiking model given to convert", 3, "already", lambda f: ["convert", good_spiking(f)])

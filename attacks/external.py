@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from attacks.base import network, put
-from attacks.registry import table
+from attacks.registry import attack, table
 
 
 def model(location: str, **entries: Any) -> onnx.ModelProto:
@@ -34,7 +34,7 @@ def sparse() -> onnx.ModelProto:
     return made
 
 
-def write(folder: Path, hostile: onnx.ModelProto) -> Sequence[Any]:
+def write(folder: Path, hostile: onnx.ModelProto | bytes) -> Sequence[Any]:
     """A folder with every kind of trap, and a secret outside of it."""
     content = numpy_helper.to_array(network().graph.initializer[0]).tobytes()
     inside = folder / "model"
@@ -80,3 +80,5 @@ EXTERNAL: dict[str, tuple[onnx.ModelProto, str]] = {
     "NUL in the place": (model("w.bin\0/../../secret"), "conv1.w"),
 }
 table("external", 3, EXTERNAL, write)
+NOT_UTF_8 = model("w.bin").SerializeToString().replace(b"w.bin", b"w\xff.bi")
+attack("external: place not UTF-8", 3, "external_data[0].value", lambda f: write(f, NOT_UTF_8))

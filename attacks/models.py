@@ -50,10 +50,15 @@ NO_MODEL: dict[str, tuple[bytes, str]] = {
     "last byte missing": (WHOLE[:-1], "damaged"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(20), "a PNG picture"),
     "jpeg": (b"\xff\xd8\xff\xe0" + bytes(20), "a JPEG picture"),
+    "bmp": (b"BM" + bytes(40), "a BMP picture"),
+    "webp": (b"RIFF\x10\0\0\0WEBPVP8 ", "a WebP picture"),
+    "npy": (b"\x93NUMPY\x01\x00", "a NumPy array"),
     "npz": (npz(images=np.zeros((1, 2))), "a NumPy archive"),
-    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "Keras"),
-    "keras": (archive(metadata__json=b"{}", config__json=b"{}"), "Keras"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), 'format="onnx"'),
+    "keras": (archive(metadata__json=b"{}", config__json=b"{}"),
+              'export("m.onnx", format="onnx")'),
     "torch": (archive(data__pkl=b"x"), "torch.onnx.export"),
+    "torch legacy": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "never opened"),
     "zip": (archive(readme__md=b"hello"), "unpack it first"),
     "pickle": (pickle.dumps({"a": 1}), "never opened"),
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(20), "tf2onnx.convert --tflite"),
@@ -63,13 +68,14 @@ NO_MODEL: dict[str, tuple[bytes, str]] = {
     "ort": (b"\x1c\0\0\0ORTM" + bytes(20), "onnxruntime's own format"),
     "text": (b"hello, I am a model\n", "this is text"),
     "json": (b'{"model": 1}', "JSON text"),
+    "onnx as text": (b"ir_version: 8\ngraph { }", "make it binary"),
     "html": (b"\n<!DOCTYPE html><html>", "web page"),
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "elf": (b"\x7fELF" + bytes(60), "program"),
     "noise": (bytes(range(200, 256)) * 4, "not an ONNX file"),
     "endless varint": (b"\x08" + b"\xff" * 40, "not an ONNX file"),
     "frozen TensorFlow graph": (b"\x0a\x05\x0a\x01x\x12\x00", "tf2onnx.convert --graphdef"),
-}
+}  # fmt: skip
 table("no model", 3, NO_MODEL, convert)
 
 
@@ -228,6 +234,23 @@ def input_sizes(*sizes: int | str) -> Change:
     return change
 
 
+def bfloat16_weight(model: onnx.ModelProto) -> None:
+    """A type that NumPy does not have, full of NaN."""
+    made = helper.make_tensor("conv1.w", TensorProto.BFLOAT16, [3, 1, 3, 3], [float("nan")] * 27)
+    weight(model).CopyFrom(made)
+
+
+def in_subgraph(*inner: onnx.NodeProto) -> Change:
+    """Nodes that make ``inner`` in both branches of an If."""
+
+    def change(model: onnx.ModelProto) -> None:
+        value = helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)
+        body = helper.make_graph(inner, "body", [], [value])
+        nodes(node("If", ["x"], ["y"], "if", then_branch=body, else_branch=body))(model)
+
+    return change
+
+
 BROKEN: dict[str, tuple[Change, str]] = {
     "IR version 99": (lambda m: network(ir_version=99), "IR version 99"),
     "IR version missing": (lambda m: m.ClearField("ir_version"), "IR version is 0"),
@@ -240,6 +263,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "NaN weight": (fill(np.nan), "2 NaN"),
     "NaN float16 weight": (fill(np.nan, np.float16), "2 NaN"),
     "NaN float64 weight": (fill(np.nan, np.float64), "2 NaN"),
+    "NaN bfloat16 weight": (bfloat16_weight, "27 NaN"),
     "infinite weight": (fill(np.inf), "2 infinite"),
     "variance zero": (flat_variance, "variance + epsilon"),
     "raw data too short": (dims(3, 1, 3, 4), "the file holds 108"),
@@ -250,8 +274,27 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "duplicate initializer": (lambda m: m.graph.initializer.append(weight(m)), "2 × initializer"),
     "duplicate output": (lambda m: m.graph.node.append(node("Relu", ["a"], ["b"])), "2 × node"),
     "undefined tensor": (lambda m: m.graph.node[1].input.__setitem__(0, "ghost"), "ghost"),
+    "two undefined tensors": (
+        nodes(node("Relu", ["ghost"], ["h"], "a"), node("Add", ["h", "spook"], ["y"], "b")),
+        "2 faults",
+    ),
+    "undefined tensor in a subgraph": (
+        in_subgraph(node("Relu", ["ghost"], ["inner"])), "undefined tensor"),
     "undefined output": (lambda m: setattr(m.graph.output[0], "name", "ghost"), "ghost"),
     "cycle": (lambda m: m.graph.node[0].input.__setitem__(0, "e"), "form a cycle"),
+    "cycle of three": (
+        nodes(
+            node("Add", ["x", "c"], ["a"], "first"),
+            node("Relu", ["a"], ["b"], "second"),
+            node("Relu", ["b"], ["c"], "third"),
+            node("Relu", ["c"], ["y"]),
+        ),
+        "first -> a, second -> b, third -> c, and back",
+    ),
+    "cycle in a subgraph": (
+        in_subgraph(node("Relu", ["q"], ["inner"], "p"), node("Relu", ["inner"], ["q"], "o")),
+        "form a cycle",
+    ),
     "self loop": (lambda m: m.graph.node[1].input.__setitem__(0, "b"), "form a cycle"),
     "function circle": (function_circle, "functions call each other"),
     "tensor in segments": (lambda m: weight(m).segment.SetInParent(), "stored in segments"),

@@ -1,6 +1,7 @@
 """The seed corpus: ``python -m fuzz.seeds FOLDER`` writes a folder of files for every target."""
 
 import io
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -33,6 +34,18 @@ def _journals() -> list[bytes]:
         return [path.read_bytes()]
 
 
+def _results() -> list[bytes]:
+    from onnx2snn.evaluation import evaluate
+    from onnx2snn.report.collect import collect
+    from onnx2snn_runtime.network import Network
+
+    network, data = Network(spiking(), backend="numpy"), (images(4), np.arange(4))
+    document = evaluate(network, data, timesteps=[1, 2])
+    return [json.dumps(d).encode() for d in (
+        document, {**document, "report": collect(network, data, timesteps=2)}
+    )]  # fmt: skip
+
+
 def _npy() -> bytes:
     stream = io.BytesIO()
     np.save(stream, images(2))
@@ -52,6 +65,8 @@ def seeds(target: str) -> list[bytes]:
         "journal": _journals(),
         "preprocess": [b"imagenet", b"mean=0.5,0.4,0.3,std=0.2,scale=1/255,channels=bgr"],
     }  # fmt: skip
+    if target == "results":
+        return _results()
     if target == "spiking":
         return [spiking(recipe).SerializeToString() for recipe in ("fast", "paper", "refine")]
     return found[target]

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from onnx2snn.journal import Journal
+from onnx2snn.report.results import read_results
 from onnx2snn_runtime.data import open_data
 from onnx2snn_runtime.errors import ModelError, Onnx2SnnError
 from onnx2snn_runtime.files import load_model, parse_model
@@ -122,6 +123,13 @@ def journal(data: bytes) -> None:
     """The journal of an evaluation."""
     with _file(data, ".journal") as path, Journal(path, "key"):
         pass
+
+
+@target
+def results(data: bytes) -> None:
+    """Stored results of an evaluation, as ``report`` reads them."""
+    with _file(data, ".json") as path:
+        read_results(path)
 
 
 @target

@@ -15,6 +15,7 @@ from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.limits import add_limit_arguments
 from onnx2snn_runtime.run_command import (
     add_backend_arguments,
+    add_clobber_argument,
     add_exit_argument,
     add_run_arguments,
 )
@@ -73,6 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     parts["inspect"].add_argument("--plan", action="store_true",
                                   help="how a spiking network runs: parts and bytes")  # fmt: skip
     parts["ops"].add_argument("--markdown", action="store_true", help="as a page of the docs")
+    for name in ("convert", "eval", "compare", "report", "export"):
+        add_clobber_argument(parts[name])
     for name in ("inspect", "ops", "doctor", "demo"):
         parts[name].add_argument("--json", action="store_true", help="print one JSON document")
     return parser
@@ -121,6 +124,10 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--resume", action="store_true",
                         help="keep a journal, and go on where one was stopped")  # fmt: skip
+    parser.add_argument("--workers", type=int, metavar="N",
+                        help="processes that share the work (1)")  # fmt: skip
+    parser.add_argument("--ray", metavar="ADDRESS",
+                        help="share the work in a Ray cluster: auto, or HOST:PORT")  # fmt: skip
     parser.add_argument("--typical", action="store_true",
                         help="also run plain integrate-and-fire neurons until they are as accurate"
                              " (up to 512 steps)")  # fmt: skip

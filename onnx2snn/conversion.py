@@ -195,7 +195,11 @@ def check_options(
     max_timesteps: int,
     exit_loss: float,
 ) -> None:
-    """Refuse numbers out of range before anything is read."""
+    """Refuse numbers out of range before anything is read.
+
+    Raises:
+        UsageError: one is out of its range.
+    """
     for entry in recipes:
         check_rule(entry.rule)
     if samples < 1:
@@ -209,7 +213,11 @@ def check_options(
 
 
 def read(model: str | Path | onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-    """The source model and its sha256."""
+    """The source model and its sha256.
+
+    Raises:
+        ModelError: it cannot be read, or is a spiking network already.
+    """
     if isinstance(model, onnx.ModelProto):
         loaded = onnx.ModelProto()
         loaded.CopyFrom(model)

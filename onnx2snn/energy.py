@@ -5,6 +5,7 @@ Figures per operation: 45 nm, Horowitz, ISSCC 2014. Only arithmetic is counted, 
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ class Traffic(Observer):
         graded_macs: step to multiply-accumulates that graded values meet.
     """
 
-    _TABLES = ("spikes", "synops", "graded_macs")
+    TABLES = ("spikes", "synops", "graded_macs")
 
     def __init__(self, meter: EnergyMeter) -> None:
         self.meter = meter
@@ -143,12 +144,12 @@ class Traffic(Observer):
 
     def as_dict(self) -> dict[str, list[tuple[int, float]]]:
         """The sums as JSON data."""
-        return {name: sorted(getattr(self, name).items()) for name in self._TABLES}
+        return {name: sorted(getattr(self, name).items()) for name in self.TABLES}
 
-    def restore(self, stored: dict[str, list[tuple[int, float]]]) -> None:
-        """The inverse of `as_dict`."""
-        for name in self._TABLES:
-            setattr(self, name, defaultdict(float, dict(stored[name])))
+    def restore(self, table: Callable[[str], Iterable[tuple[int, float]]]) -> None:
+        """The inverse of `as_dict`: ``table`` gives the rows under a name."""
+        for name in self.TABLES:
+            setattr(self, name, defaultdict(float, dict(table(name))))
 
     def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
         """Add what one stateful operator sent in one chunk."""

@@ -71,7 +71,12 @@ def _through_file(export: Callable[[Path], None], options: dict[str, Any]) -> Sp
 
 
 def export_torch(module: Any, example_inputs: Any, path: Path) -> None:
-    """Write a PyTorch network as ONNX with a free batch: by dynamo, else by the legacy exporter."""
+    """Write a PyTorch network as ONNX with a free batch: by dynamo, else by the legacy exporter.
+
+    Raises:
+        UsageError: ``example_inputs`` is no tensor and no tuple of them.
+        ModelError: no exporter takes the network; with what each of them says.
+    """
     torch = _framework("torch", "torch onnxscript")
     given = example_inputs if isinstance(example_inputs, tuple | list) else (example_inputs,)
     if not given or not all(isinstance(item, torch.Tensor) and item.ndim for item in given):
@@ -100,7 +105,12 @@ def export_torch(module: Any, example_inputs: Any, path: Path) -> None:
 
 
 def export_keras(model: Any, path: Path) -> None:
-    """Write a Keras network as ONNX."""
+    """Write a Keras network as ONNX.
+
+    Raises:
+        UsageError: ``model`` is no Keras model.
+        ModelError: no exporter takes it; with what each of them says.
+    """
     keras = _framework("keras", "keras tensorflow-cpu tf2onnx")
     if not hasattr(model, "export"):
         raise UsageError(f"from_keras takes a keras.Model, got {type(model).__name__}")

@@ -22,7 +22,7 @@ from onnx2snn import __version__
 from onnx2snn_runtime.disk import StrPath, shown, sync_folder
 from onnx2snn_runtime.errors import StorageError, UsageError
 
-FORMAT = 1
+FORMAT = 2
 _CHECKSUM_LETTERS = 16
 _MAX_LINE_BYTES = 64 * 2**20
 

@@ -5,7 +5,7 @@ takes them (stored in the file by the conversion), runs until it is as accurate 
 it stands beside. What it has cost by then is the energy that "spiking networks" are known for.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +15,23 @@ import onnx
 from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.classify import Role, classify
 from onnx2snn.energy import EnergyMeter
+from onnx2snn.journal import Journal
 from onnx2snn.pool_first import pool_last
 from onnx2snn.recipes import find_recipe
 from onnx2snn.rewrite import rewrite
 from onnx2snn.stand_in import to_ann
+from onnx2snn.totals import Totals
+from onnx2snn.walk import Walk
+from onnx2snn_runtime.backends import Runner
+from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.network import Network
+from onnx2snn_runtime.plan import make_plan
 
 Array = Any
 MOST_STEPS = 512
 ROUNDS = (32, 64, 128, 256, MOST_STEPS)  # as few steps as needed are run on all images
 WITHIN = 0.2  # points
-
-Batches = Callable[[], Iterable[tuple[dict[str, Array], Array]]]
-"""Starts over: images by input name, and the classes [n] that count as right."""
 
 
 def typical_network(network: Network) -> onnx.ModelProto:
@@ -56,21 +59,52 @@ def typical_network(network: Network) -> onnx.ModelProto:
     return rewrite(ann, placed, calibration, find_recipe("if"))
 
 
-@dataclass
-class Totals:
-    """What is known after some images of a round.
+@dataclass(frozen=True)
+class Round:
+    """The typical method for some steps.
 
     Attributes:
-        steps: steps of the round.
-        done: images so far.
-        right: step to the number of images that it answered right.
-        traffic: what was sent, as ``Traffic.as_dict``.
+        model: its network.
+        steps: how many.
+        against: the ANN; None: the one that the file stands for.
+        labelled: a label is right, not the class that the ANN tells.
     """
 
+    model: onnx.ModelProto
     steps: int
-    done: int
-    right: list[int]
-    traffic: dict[str, Any]
+    against: onnx.ModelProto | None
+    labelled: bool
+
+    def open(self, network: Network) -> Callable[[Piece], Totals]:
+        """What measures a batch; ``network`` is the one that it stands beside."""
+        return RoundMeasurement(network, self).measure
+
+
+class RoundMeasurement:
+    """A round, ready to measure batches."""
+
+    def __init__(self, network: Network, task: Round) -> None:
+        self.task, backend = task, network.backend
+        self.network = Network(task.model, backend=backend, memory=network.memory)
+        self.meter = EnergyMeter(self.network.model, self.network.plan)
+        ann = to_ann(network.model) if task.against is None else task.against
+        self.ann: Runner | None = None if task.labelled else backend.compile(ann)
+
+    def measure(self, piece: Piece) -> Totals:
+        """Run one batch."""
+        feeds, _ = self.network.check_feeds(piece.images())
+        classes = piece.labels
+        if self.ann is not None:
+            classes = next(iter(self.ann(feeds).values())).argmax(axis=1)
+        steps = range(1, self.task.steps + 1)
+        answers, traffic = self.network.observe(feeds, steps, self.meter.observer)
+        totals = Totals(len(piece))
+        for part in traffic:
+            totals.count_tables(part.as_dict())
+        for t, outputs in answers.items():
+            predicted = next(iter(outputs.values())).argmax(axis=1)
+            totals.count(f"right/{t}", int((predicted == classes).sum()))
+        return totals
 
 
 class TypicalMethod:
@@ -78,77 +112,54 @@ class TypicalMethod:
 
     Args:
         network: the spiking network that it stands beside.
+        against: the ANN; None: the one that the file stands for.
 
     Raises:
         UsageError: the file does not hold its thresholds.
     """
 
-    def __init__(self, network: Network) -> None:
-        self.network = Network(
-            typical_network(network),
-            backend=network.backend.name,
-            threads=network.backend.threads,
-            memory=network.memory,
-        )
+    def __init__(self, network: Network, against: onnx.ModelProto | None) -> None:
+        self.model, self.against = typical_network(network), against
 
     def measure(
-        self,
-        batches: Batches,
-        wanted: float,
-        progress: Callable[[int], None] = lambda done: None,
-        known: Totals | None = None,
-        keep: Callable[[Totals], None] = lambda totals: None,
+        self, walk: Walk, wanted: float, *, labelled: bool, journal: Journal | None = None
     ) -> dict[str, Any]:
         """Steps and energy at the smallest T at which it is as accurate.
 
         Args:
-            batches: the images, with the classes that count as right.
+            walk: over the images.
             wanted: percentage of right answers to come within 0.2 points of.
-            progress: is told how many images of the round are done.
-            known: where an interrupted measurement stood.
-            keep: is told where it stands after each batch.
+            labelled: what is right is told by labels, not by the ANN.
+            journal: knows where an interrupted measurement stood.
 
         Returns:
             ``t``, ``right`` in percent, ``lower_bound`` (it was not as accurate at the last T,
             whose figures these are), spikes and energies per image as in ``eval --json``.
         """
+        known = journal.state if journal else None
+        meter = EnergyMeter(self.model, make_plan(self.model))
         for steps in ROUNDS:
-            if known is not None and steps < known.steps:
+            if known is not None and steps < known["steps"]:
                 continue
-            meter = EnergyMeter(self.network.model, self.network.plan)
-            totals = Totals(steps, 0, [0] * steps, meter.total.as_dict())
-            if known is not None and known.steps == steps:
-                totals = known
-                meter.total.restore(known.traffic)
-            done = 0
-            for feeds, classes in batches():
-                done += len(classes)
-                if done > totals.done:
-                    self.add(totals, meter, feeds, classes)
-                    keep(totals)
-                progress(done)
-            right = 100.0 * np.array(totals.right) / totals.done
+            totals = Totals()
+            if known is not None and steps == known["steps"]:
+                totals = Totals.from_dict(known["totals"])
+
+            def keep(totals: Totals, steps: int = steps) -> None:
+                if journal is not None:
+                    journal.append({"steps": steps, "totals": totals.as_dict()})
+
+            walk.measure(Round(self.model, steps, self.against, labelled), totals, keep)
+            counts = [totals.counted(f"right/{t}") for t in range(1, steps + 1)]
+            right = 100.0 * np.array(counts) / totals.images
             enough = np.flatnonzero(right >= wanted - WITHIN)
             if len(enough) or steps == MOST_STEPS:
                 t = int(enough[0]) + 1 if len(enough) else MOST_STEPS
+                meter.total.restore(totals.table)
                 return {
                     "t": t,
                     "right": float(right[t - 1]),
                     "lower_bound": not len(enough),
-                    **meter.up_to(t, totals.done),
+                    **meter.up_to(t, totals.images),
                 }
         raise AssertionError("the last round always answers")
-
-    def add(
-        self, totals: Totals, meter: EnergyMeter, feeds: dict[str, Array], classes: Array
-    ) -> None:
-        """Run one batch."""
-        steps = range(1, totals.steps + 1)
-        answers, traffic = self.network.observe(feeds, steps, meter.observer)
-        for part in traffic:
-            meter.add(part)
-        for t, outputs in answers.items():
-            predicted = next(iter(outputs.values())).argmax(axis=1)
-            totals.right[t - 1] += int((predicted == classes).sum())
-        totals.done += len(classes)
-        totals.traffic = meter.total.as_dict()

@@ -2,6 +2,10 @@
 
 import argparse
 import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 
 from onnx2snn.commands.report import add_report, check_report
@@ -24,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     steps = parse_timesteps(options.timesteps)
     network = open_network(options)
     try:
-        with progress_bar(quiet=options.quiet) as progress:
+        with progress_bar(quiet=options.quiet) as progress, _spoken(ray=options.ray is not None):
             result = evaluate(
                 network,
                 options.data,
@@ -34,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
                 batch_size=options.batch_size,
                 early_exit=options.early_exit,
                 typical=options.typical,
+                workers=options.workers,
+                ray=options.ray,
                 preprocessing=Preprocessing.parse(options.preprocess),
                 resume=options.model if options.resume else None,
                 progress=lambda done, total: progress("evaluate", done, total),
@@ -49,6 +55,18 @@ def run(options: argparse.Namespace) -> int:
     if options.max_drop is None:
         return 0
     return check_drop(result, options.max_drop)
+
+
+@contextmanager
+def _spoken(*, ray: bool) -> Iterator[None]:
+    """Warnings as lines for people; what Ray prints goes to stderr, stdout is for the answer."""
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+        if ray:
+            stack.enter_context(redirect_stdout(sys.stderr))
+        yield
 
 
 def tell(result: dict[str, Any], options: argparse.Namespace) -> None:
@@ -75,7 +93,11 @@ def parse_timesteps(text: str) -> list[int]:
 
 
 def check_drop(result: dict[str, Any], limit: float) -> int:
-    """Exit code of ``--max-drop``: the loss at the last timestep against the limit."""
+    """Exit code of ``--max-drop``: the loss at the last timestep against the limit.
+
+    Raises:
+        UsageError: the data has no labels.
+    """
     last, ann = result["steps"][-1], result["ann"]["accuracy"]
     if last["accuracy"] is None or ann is None:
         raise UsageError("--max-drop needs data with labels")

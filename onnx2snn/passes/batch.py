@@ -88,7 +88,11 @@ class FreeBatch(Pass):
             return None
 
     def shape(self, value: ir.Value) -> list[int | str | None]:
-        """Shape of an input with what the user adds."""
+        """Shape of an input with what the user adds.
+
+        Raises:
+            UnsupportedError: it has no axes.
+        """
         found = dims(value)
         told = self.session.input_shapes.get(label(value))
         if found == [] or (told is not None and not told):
@@ -104,7 +108,11 @@ class FreeBatch(Pass):
     def merge(
         self, value: ir.Value, found: list[int | str | None] | None, told: Sequence[int | str]
     ) -> list[int | str | None]:
-        """The user's sizes where the file leaves them open; a contradiction is an error."""
+        """The user's sizes where the file leaves them open; a contradiction is an error.
+
+        Raises:
+            UsageError: the shape that was given does not fit.
+        """
         if found is None:
             return [*told]
         fits = len(found) == len(told) and all(
@@ -120,7 +128,11 @@ class FreeBatch(Pass):
         return [found[0], *rest]
 
     def require_sizes(self, shapes: dict[ir.Value, list[int | str | None]]) -> None:
-        """Every dimension but the batch must be a number."""
+        """Every dimension but the batch must be a number.
+
+        Raises:
+            UsageError: a size is not known.
+        """
         findings, flags = [], []
         for value, shape in shapes.items():
             if value.shape is None and len(shape) == 1:
@@ -149,7 +161,11 @@ class FreeBatch(Pass):
     def free(
         self, model: ir.Model, shapes: dict[ir.Value, list[int | str | None]], batch: int
     ) -> None:
-        """Make a fixed batch free and try whether samples stay apart."""
+        """Make a fixed batch free and try whether samples stay apart.
+
+        Raises:
+            UnsupportedError: the answer to an image depends on the others in its batch.
+        """
         rows = batch + 2
         generator = np.random.default_rng(SEED)
         samples = {label(v): draw(v, rows, shape[1:], generator) for v, shape in shapes.items()}

@@ -13,7 +13,11 @@ BATCH = "N"
 
 
 def graph_of(value: ir.Value | ir.Node) -> ir.Graph:
-    """The graph that holds this value or node."""
+    """The graph that holds this value or node.
+
+    Raises:
+        TypeError: it is in no graph.
+    """
     graph = value.graph
     if not isinstance(graph, ir.Graph):
         raise TypeError(f"{value} is not part of a graph")

@@ -42,7 +42,11 @@ class Opset(Pass):
         return model
 
     def convert(self, model: ir.Model, version: int) -> ir.Model:
-        """Let onnx convert every node, mend what it leaves out, and compare the results."""
+        """Let onnx convert every node, mend what it leaves out, and compare the results.
+
+        Raises:
+            UnsupportedError: the library cannot; with what it says.
+        """
         refuse_unknown(model, version)
         refuse_old_semantics(model, version)
         fed = self.feeds(model)

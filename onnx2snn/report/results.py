@@ -5,14 +5,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import DataError, Finding
 from onnx2snn_runtime.files import read_bytes_checked
 
 MAX_BYTES = 64 * 2**20
 MOST_FINDINGS = 10
+MOST_NESTED = 32
+LARGEST = 1e100  # what is drawn is squared and added
+LARGEST_WHOLE = 2**53  # as a float holds it, and JavaScript
 
 NUMBER, OPTIONAL, TEXT, ANY = "a number", "a number or null", "text", "anything"
 OPTIONAL_TEXT, WHOLE = "text or null", "a whole number"
+EACH = "*"  # stands for every key of an object
 _STEP = {
     "t": WHOLE, "accuracy": OPTIONAL, "agreement": OPTIONAL, "output_error": NUMBER,
     "spikes_per_image": NUMBER, "synops_per_image": NUMBER, "energy_uj": NUMBER,
@@ -43,9 +48,10 @@ _REPORT = {
         "index": WHOLE, "label": OPTIONAL, "png": OPTIONAL_TEXT, "evidence": ("?", _EVIDENCE),
         "rasters": [_RASTER],
     },
-    "conversion": {"notes": [TEXT], "work": ANY, "verified": ANY, "calibration": ANY,
-                   "preprocessing": ANY},
-    "provenance": {"command": TEXT, "versions": ANY, "files": ANY, "source_sha256": OPTIONAL_TEXT,
+    "conversion": {"notes": [TEXT], "work": ("?", {EACH: {EACH: NUMBER}}), "verified": ANY,
+                   "calibration": ANY, "preprocessing": ANY},
+    "provenance": {"command": TEXT, "versions": {EACH: TEXT},
+                   "files": {EACH: {"name": TEXT, "sha256": TEXT}}, "source_sha256": OPTIONAL_TEXT,
                    "converted_with": OPTIONAL_TEXT, "backend": TEXT, "machine": TEXT},
 }  # fmt: skip
 RESULTS = {
@@ -56,7 +62,7 @@ RESULTS = {
                       "energy_int_uj": NUMBER},
     "typical": ("?", {"t": WHOLE, "accuracy": OPTIONAL, "energy_uj": NUMBER}),
     "steps": [_STEP],
-    "recipe": ANY,
+    "recipe": {EACH: ANY},
     "recommended_t": WHOLE,
 }  # fmt: skip
 
@@ -75,6 +81,8 @@ def read_results(path: str | Path) -> dict[str, Any]:
             f"{Path(path).name} is not JSON: {error}",
             advice="write it with: onnx2snn eval … --json > results.json",
         ) from error
+    if _is_deeper(document, MOST_NESTED):
+        raise DataError(f"{Path(path).name} is nested deeper than {MOST_NESTED} levels")
     return check_results(document, Path(path).name)
 
 
@@ -102,6 +110,12 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no number")
 
 
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in each other more than so many times."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(item, levels - 1) for item in inner)
+
+
 def _differences(value: Any, form: Any, place: str) -> list[str]:
     """Where ``value`` is not of this form, a line each."""
     if isinstance(form, tuple):
@@ -110,8 +124,10 @@ def _differences(value: Any, form: Any, place: str) -> list[str]:
         if not isinstance(value, dict):
             return [f"{place or 'the document'}: expected an object"]
         lines = []
+        if EACH in form:
+            form = dict.fromkeys(value, form[EACH])
         for key, inner in form.items():
-            where = f"{place}.{key}" if place else key
+            where = shown(f"{place}.{key}" if place else key)
             if key not in value:
                 lines.append(f"{where}: is missing")
             else:
@@ -133,15 +149,19 @@ def _fits(value: Any, form: str) -> bool:
         return True
     if form in (TEXT, OPTIONAL_TEXT):
         return isinstance(value, str)
-    if form == WHOLE:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return abs(value) < LARGEST_WHOLE
+    return abs(value) < LARGEST and form != WHOLE
 
 
 def _contradictions(document: dict[str, Any]) -> list[str]:
-    """Figures that must be known together, and are not."""
+    """Steps before the first, and figures that must be known together, and are not."""
     if not document["steps"]:
         return ["steps: is empty"]
+    if min(step["t"] for step in document["steps"]) < 1:
+        return ["steps: t counts from 1"]
     rows = [*document["steps"], document["quantised_ann"]]
     lines = []
     for measure, known in (

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from onnx2snn_runtime.disk import keeping_files
 from onnx2snn_runtime.errors import BackendError, Onnx2SnnError
 from onnx2snn_runtime.limits import limited, limits_of
 from onnx2snn_runtime.run_command import add_run_arguments, run_command
@@ -26,7 +27,8 @@ def guarded(
         if hasattr(stream, "reconfigure"):  # letters that a narrow locale lacks are no error
             stream.reconfigure(errors="backslashreplace")
     try:
-        with limited(limits_of(options)), _terminated():
+        keep = getattr(options, "no_clobber", False)
+        with limited(limits_of(options)), keeping_files(keep), _terminated():
             return command(options)
     except Onnx2SnnError as error:
         if debug:

@@ -3,6 +3,8 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,40 @@ from onnx2snn_runtime.preprocessing import UNIT, Preprocessing
 Array = NDArray[Any]
 Batch = tuple[NDArray[np.float32], Labels | None]
 Update = Callable[[bytes], None]
+Prepare = Callable[[Any], NDArray[np.float32]]
 
 _PEEK = 32
 _BYTE_RANGE_FROM = 32.0
 _HASH_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some images as they are stored; it can be sent to another process and be made ready there.
+
+    Attributes:
+        first: index of its first image.
+        stored: the images, as they are stored: an array, or pictures that are not decoded.
+        labels: their labels, int64 [n], or None.
+        prepare: makes network inputs of ``stored``.
+    """
+
+    first: int
+    stored: Any
+    labels: Labels | None
+    prepare: Prepare
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.stored)
+
+    def images(self) -> NDArray[np.float32]:
+        """The images as the network takes them, float32 [n,*].
+
+        Raises:
+            DataError: a picture is damaged.
+        """
+        return self.prepare(self.stored)
 
 
 class Dataset(ABC):
@@ -70,13 +102,31 @@ class Dataset(ABC):
         Raises:
             DataError: the images do not fit the shape, are damaged or not finite.
         """
+        for piece in self.pieces(size, shape, preprocessing):
+            yield piece.images(), piece.labels
+
+    def pieces(
+        self,
+        size: int,
+        shape: Sequence[Any] | None,
+        preprocessing: Preprocessing | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Piece]:
+        """`batches` before they are made ready; ``limit``: end after so many images.
+
+        Raises:
+            UsageError: ``size`` is below 1.
+        """
         if size < 1:
             raise UsageError(f"the batch size must be positive, not {size}")
-        start = 0
-        for images in self._images(size, model_shape(shape), preprocessing):
-            labels = None if self.labels is None else self.labels[start : start + len(images)]
-            yield images, labels
-            start += len(images)
+        left = self.count if limit is None else min(limit, self.count)
+        first = 0
+        for stored, prepare in self._parts(size, model_shape(shape), preprocessing):
+            labels = None if self.labels is None else self.labels[first : first + len(stored)]
+            yield Piece(first, stored[:left], labels if labels is None else labels[:left], prepare)
+            first, left = first + len(stored), left - len(stored)
+            if left <= 0:
+                return
 
     def check_label_range(self, classes: int) -> None:
         """Refuse labels that the network has no class for.
@@ -114,10 +164,10 @@ class Dataset(ABC):
         """All images as stored, without preprocessing, in memory."""
 
     @abstractmethod
-    def _images(
+    def _parts(
         self, size: int, shape: Shape | None, preprocessing: Preprocessing | None
-    ) -> Iterator[NDArray[np.float32]]:
-        """Batches of network inputs."""
+    ) -> Iterator[tuple[Any, Prepare]]:
+        """Batches as they are stored, and what makes network inputs of them."""
 
     @abstractmethod
     def _hash(self, update: Update) -> None:
@@ -172,23 +222,23 @@ class ArrayDataset(Dataset):
         whole = self._array.read() if isinstance(self._array, StoredArray) else self._array
         return whole[: self.count]
 
-    def _images(
+    def _parts(
         self, size: int, shape: Shape | None, preprocessing: Preprocessing | None
-    ) -> Iterator[NDArray[np.float32]]:
+    ) -> Iterator[tuple[Any, Prepare]]:
         found = self._array.shape[1:]
         if self._array.dtype != np.uint8:
             refuse_shape(found, shape)
             done = 0
             for images in self._slices(size):
-                yield self._finite(images, done)
+                yield self._finite(images, done), _as_float32
                 done += len(images)
             return
         steps = self.preprocessing_for_bytes(preprocessing)
         turn = find_turn(found, shape, steps.layout)
         axis = channel_axis(shape or found, steps.layout)
+        prepare = partial(steps.apply, channel_axis=axis + 1 if axis >= 0 else axis)
         for images in self._slices(size):
-            turned = turn.of_batch(images)
-            yield steps.apply(turned, axis + 1 if axis >= 0 else axis)
+            yield turn.of_batch(images), prepare
 
     def _finite(self, images: Array, start: int) -> NDArray[np.float32]:
         """Float images as float32."""
@@ -240,7 +290,11 @@ def _refuse_type(array: Array | StoredArray, name: str) -> None:
 
 
 def hash_file(path: Path, update: Update) -> None:
-    """Feed a file to a hash, piece by piece."""
+    """Feed a file to a hash, piece by piece.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
     with open_regular(path, DataError) as stream:
         try:
             while piece := stream.read(_HASH_BYTES):

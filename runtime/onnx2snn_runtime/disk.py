@@ -8,6 +8,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,8 +25,19 @@ _SPECIAL = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
+_KEEPING: ContextVar[bool] = ContextVar("keeping", default=False)
 # Errors of the path itself rather than of the disk.
 _PATH_ERRORS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+
+@contextlib.contextmanager
+def keeping_files(keep: bool) -> Iterator[None]:
+    """Whether files that exist are refused as outputs for a while (``--no-clobber``)."""
+    token = _KEEPING.set(keep)
+    try:
+        yield
+    finally:
+        _KEEPING.reset(token)
 
 
 def shown(name: object, limit: int = 200) -> str:
@@ -119,6 +131,10 @@ def read_bytes_checked(path: StrPath, error: type[Onnx2SnnError], *, max_bytes: 
         path: the file.
         error: class of the error if the file is missing, empty, too large or not regular.
         max_bytes: limit, checked before anything is read.
+
+    Raises:
+        Onnx2SnnError: of the class ``error``: the file is missing, empty or too large.
+        StorageError: the disk refuses.
     """
     with open_regular(path, error) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -133,8 +149,11 @@ def read_bytes_checked(path: StrPath, error: type[Onnx2SnnError], *, max_bytes: 
     return content
 
 
-def _target(path: StrPath) -> Path:
-    """The file to write: links are followed; what is there must be a regular file or nothing."""
+def _target(path: StrPath, *, keep: bool) -> Path:
+    """The file to write: links are followed; what is there must be a regular file or nothing.
+
+    ``keep``: it must be nothing.
+    """
     try:
         target = Path(path).resolve()
         status = target.stat()
@@ -146,7 +165,33 @@ def _target(path: StrPath) -> Path:
     kind = special_kind(status.st_mode)
     if kind:
         raise StorageError(f"cannot write {shown(path)}: it is {kind}", advice="give a file name")
+    if keep:
+        raise _is_there(path)
     return target
+
+
+def _is_there(path: StrPath) -> StorageError:
+    return StorageError(
+        f"{shown(path)} exists, and --no-clobber keeps what is there",
+        advice="give another name, or leave --no-clobber out",
+    )
+
+
+def _move(temporary: Path, target: Path, *, keep: bool) -> None:
+    """Give a finished file its name; ``keep``: nothing that came meanwhile is replaced."""
+    if not keep:
+        temporary.replace(target)
+        return
+    try:
+        os.link(temporary, target)
+    except FileExistsError as problem:
+        raise _is_there(target) from problem
+    except OSError:  # no hard links here: the best there is
+        if target.exists():
+            raise _is_there(target) from None
+        temporary.replace(target)
+    else:
+        temporary.unlink()
 
 
 def check_writable(path: StrPath, inputs: Iterable[StrPath] = ()) -> None:
@@ -158,9 +203,10 @@ def check_writable(path: StrPath, inputs: Iterable[StrPath] = ()) -> None:
 
     Raises:
         UsageError: the path is one of ``inputs``.
-        StorageError: the folder is missing, is no folder or takes no files.
+        StorageError: the folder is missing, is no folder or takes no files; the file exists and
+            is to be kept.
     """
-    target = _target(path)
+    target = _target(path, keep=False)
     for other in inputs:
         with contextlib.suppress(OSError, ValueError):
             if Path(other).resolve() == target or target.samefile(other):
@@ -168,6 +214,7 @@ def check_writable(path: StrPath, inputs: Iterable[StrPath] = ()) -> None:
                     f"the output {shown(path)} is the same file as the input {shown(other)}",
                     advice="give another name with -o",
                 )
+    _target(path, keep=_KEEPING.get())
     parent = target.parent
     try:
         kind = special_kind(parent.stat().st_mode)
@@ -216,16 +263,22 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_writer(path: StrPath) -> Iterator[BinaryIO]:
+def atomic_writer(path: StrPath, *, names_content: bool = False) -> Iterator[BinaryIO]:
     """A stream that becomes the file when the block ends well, and nothing if it does not.
 
     The content goes to a temporary file in the same folder, is flushed to disk and then renamed:
     the path holds either all of the new content or exactly what it held before.
 
+    Args:
+        path: the file.
+        names_content: the name follows from the content: a file that exists is the same one.
+
     Raises:
-        StorageError: the folder is missing, the disk is full, no permission.
+        StorageError: the folder is missing, the disk is full, no permission; the file exists and
+            is to be kept.
     """
-    target = _target(path)
+    keep = _KEEPING.get() and not names_content
+    target = _target(path, keep=keep)
     prefix = f".{target.name[:60]}."
     temporary: Path | None = None
     try:
@@ -237,7 +290,7 @@ def atomic_writer(path: StrPath) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(_mode_for(target))
-        temporary.replace(target)
+        _move(temporary, target, keep=keep)
         temporary = None
         sync_folder(target.parent)
     except OSError as problem:

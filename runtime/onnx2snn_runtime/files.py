@@ -240,7 +240,7 @@ def _with_external_data(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     for chunk in _external_chunks(tensor for tensor, _ in large):
         digest.update(chunk)
     location = f"{path.name}.{digest.hexdigest()[:16]}.data"
-    with atomic_writer(path.with_name(location)) as stream:
+    with atomic_writer(path.with_name(location), names_content=True) as stream:
         for chunk in _external_chunks(tensor for tensor, _ in large):
             stream.write(chunk)
     offset = 0

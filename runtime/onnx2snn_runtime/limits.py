@@ -43,6 +43,9 @@ def byte_count(text: str) -> int:
 
     >>> byte_count("1000000")
     1000000
+
+    Raises:
+        ArgumentTypeError: it is no size.
     """
     try:
         value = int(text)

@@ -176,7 +176,11 @@ class Network:
         batch_size: int | None,
         record: bool,
     ) -> Result:
-        """``run`` where each image leaves once its decision is stable."""
+        """``run`` where each image leaves once its decision is stable.
+
+        Raises:
+            UsageError: the file holds no rule, or frames or spikes are asked for.
+        """
         feeds, sequence = self.check_feeds(images)
         rule = self.exit_rule
         if rule is None:
@@ -205,6 +209,9 @@ class Network:
         Args:
             images: as for ``run``, one batch.
             timesteps: number of steps; default: what the converter recommends.
+
+        Raises:
+            BackendError: the memory does not hold the batch.
         """
         feeds, sequence = self.check_feeds(images)
         wanted = timesteps or self.recommended_timesteps
@@ -244,7 +251,11 @@ class Network:
         sequence: bool = False,
         batch_size: int | None = None,
     ) -> list[dict[str, Array]]:
-        """The images in batches: of this size, or of the size that runs fastest."""
+        """The images in batches: of this size, or of the size that runs fastest.
+
+        Raises:
+            UsageError: ``batch_size`` is below 1.
+        """
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch-size must be at least 1, got {batch_size}")
         count = count_images(feeds, sequence)

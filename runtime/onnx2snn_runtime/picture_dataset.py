@@ -1,11 +1,13 @@
 """Pictures as a set of images, decoded when their turn comes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx2snn_runtime.dataset import Array, Dataset, Update
+from onnx2snn_runtime.dataset import Array, Dataset, Prepare, Update
 from onnx2snn_runtime.errors import DataError
 from onnx2snn_runtime.labels import Labels
 from onnx2snn_runtime.layout import Shape, channel_axis, shape_text
@@ -39,12 +41,16 @@ class PictureDataset(Dataset):
         self._hash_content = hash_content
 
     def as_array(self) -> Array:
-        """Pictures have no common size before a network gives them one."""
+        """Pictures have no common size before a network gives them one.
+
+        Raises:
+            DataError: always.
+        """
         raise DataError(f"{self.name} holds pictures, not an array: take its batches")
 
-    def _images(
+    def _parts(
         self, size: int, shape: Shape | None, preprocessing: Preprocessing | None
-    ) -> Iterator[NDArray[np.float32]]:
+    ) -> Iterator[tuple[list[tuple[str, bytes]], Prepare]]:
         steps = self.preprocessing_for_bytes(preprocessing)
         shape = shape or (None, None, None)
         if len(shape) != 3:
@@ -63,30 +69,44 @@ class PictureDataset(Dataset):
         height, width = shape[1:] if axis == 0 else shape[:2]
         known = height or width
         target = None if known is None else (height or known, width or known)
-        pictures: list[NDArray[np.uint8]] = []
-        for index, (name, content) in enumerate(self._contents()):
-            if index == self.count:
-                break
-            picture = decode(content, name, channels, target)
-            if pictures and picture.shape != pictures[0].shape:
-                raise DataError(
-                    f"{name} is {picture.shape[1]}×{picture.shape[0]}, others are "
-                    f"{pictures[0].shape[1]}×{pictures[0].shape[0]}, and the model does not say",
-                    advice="fix its size: --input-shape NAME:1,3,224,224",
-                )
-            pictures.append(picture)
-            if len(pictures) == size:
-                yield self._stack(pictures, axis, steps)
-                pictures = []
-        if pictures:
-            yield self._stack(pictures, axis, steps)
-
-    @staticmethod
-    def _stack(
-        pictures: list[NDArray[np.uint8]], axis: int, steps: Preprocessing
-    ) -> NDArray[np.float32]:
-        images = np.stack(pictures)  # [N,H,W,C]
-        return steps.apply(np.moveaxis(images, -1, 1), 1) if axis == 0 else steps.apply(images, -1)
+        prepare = partial(decode_all, channels=channels, target=target, axis=axis, steps=steps)
+        contents = islice(self._contents(), self.count)
+        while part := list(islice(contents, size)):
+            yield part, prepare
 
     def _hash(self, update: Update) -> None:
         self._hash_content(update)
+
+
+def decode_all(
+    contents: Sequence[tuple[str, bytes]],
+    *,
+    channels: int,
+    target: tuple[int, int] | None,
+    axis: int,
+    steps: Preprocessing,
+) -> NDArray[np.float32]:
+    """Network inputs [N,*] of some pictures.
+
+    Args:
+        contents: name and bytes of each.
+        channels: 1 or 3.
+        target: height and width, if they are known.
+        axis: of the channels in one image, 0 or -1.
+        steps: what turns bytes into numbers.
+
+    Raises:
+        DataError: one is no picture, or they differ in size and no target is given.
+    """
+    pictures: list[NDArray[np.uint8]] = []
+    for name, content in contents:
+        picture = decode(content, name, channels, target)
+        if pictures and picture.shape != pictures[0].shape:
+            raise DataError(
+                f"{name} is {picture.shape[1]}×{picture.shape[0]}, others are "
+                f"{pictures[0].shape[1]}×{pictures[0].shape[0]}, and the model does not say",
+                advice="fix its size: --input-shape NAME:1,3,224,224",
+            )
+        pictures.append(picture)
+    images = np.stack(pictures)  # [N,H,W,C]
+    return steps.apply(np.moveaxis(images, -1, 1), 1) if axis == 0 else steps.apply(images, -1)

@@ -52,6 +52,7 @@ def list_folder(root: Path) -> PictureFolder:
     files are left out, links to folders are not followed.
 
     Raises:
+        StorageError: the folder cannot be read.
         DataError: there are no pictures, or pictures both beside and inside class folders.
     """
     try:

@@ -35,7 +35,11 @@ class Step:
     dead: list[str] = field(default_factory=list)
 
     def execute(self, values: dict[str, Array]) -> None:
-        """Add the outputs to ``values`` and drop what is no longer needed."""
+        """Add the outputs to ``values`` and drop what is no longer needed.
+
+        Raises:
+            BackendError: the operator fails, or is not known.
+        """
         inputs = [values[name] if name else None for name in self.inputs]
         try:
             results = self.run(inputs, values)

@@ -34,6 +34,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_exit_argument(parser)
     parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
     parser.add_argument("-o", "--output", metavar="OUT.npz", help="write the answers here")
+    add_clobber_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -61,6 +62,11 @@ def add_exit_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--early-exit", action="store_true", help="an image leaves once its decision is stable"
     )
+
+
+def add_clobber_argument(parser: argparse.ArgumentParser) -> None:
+    """The switch of commands that write a file."""
+    parser.add_argument("--no-clobber", action="store_true", help="never replace a file")
 
 
 def check_backend_arguments(options: argparse.Namespace) -> None:
@@ -92,7 +98,12 @@ def open_network(options: argparse.Namespace) -> "Network":
 
 
 def run_command(options: argparse.Namespace) -> int:
-    """Run a network on data and print or write the answers."""
+    """Run a network on data and print or write the answers.
+
+    Raises:
+        UsageError: a number is out of range.
+        DataError: there is no image.
+    """
     import numpy as np  # here, so that --help stays fast
 
     from onnx2snn_runtime.data import input_batches, open_inputs

@@ -158,12 +158,17 @@ def test_junk_at_the_end_is_cut_off(folder, expected, junk):
 
 
 def test_a_batch_is_not_computed_twice(folder, expected, monkeypatch):
-    from onnx2snn.evaluation import _Evaluation
+    from onnx2snn.measurement import Measurement
 
     stopped_after(15, folder)
     counted = []
-    add = _Evaluation.add
-    monkeypatch.setattr(_Evaluation, "add", lambda *args: (counted.append(1), add(*args)))
+    measure = Measurement.measure
+
+    def counting(self, piece):
+        counted.append(len(piece))
+        return measure(self, piece)
+
+    monkeypatch.setattr(Measurement, "measure", counting)
     assert resumed(folder) == expected
     assert len(counted) == IMAGES // 32 - 15
 

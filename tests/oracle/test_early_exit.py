@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onnx2snn
-from onnx2snn.exit_score import EarlyExitScore
+from onnx2snn.exit_score import exit_rule
 from onnx2snn.tune_exit import largest_fall, replay, survival, tune
 from onnx2snn_runtime.early_exit import CHANGE, SPREAD, ExitRule, check_steps
 from onnx2snn_runtime.errors import ModelError, UsageError
@@ -98,7 +98,7 @@ def test_without_images_there_is_no_rule():
     with pytest.raises(UsageError, match="calibration"):
         network.run(IMAGES, early_exit=True)
     with pytest.raises(UsageError, match="calibration"):
-        EarlyExitScore(network)
+        exit_rule(network)
 
 
 @given(st.integers(1, 300))

@@ -7,7 +7,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
-from onnx2snn.typical import MOST_STEPS, WITHIN, typical_network
+from onnx2snn.typical import MOST_STEPS, WITHIN, RoundMeasurement, typical_network
 from onnx2snn_runtime import Network
 from onnx2snn_runtime.errors import UsageError
 
@@ -95,11 +95,10 @@ def test_an_interrupted_measurement_goes_on(tmp_path, monkeypatch):
     assert stopped.value.document["typical"] is None
     assert len(list(tmp_path.glob("*.journal"))) == 2
     ran = []
+    measure = RoundMeasurement.measure
     monkeypatch.setattr(
-        onnx2snn.typical.TypicalMethod, "add",
-        lambda self, *rest, _add=onnx2snn.typical.TypicalMethod.add: (ran.append(1),
-                                                                      _add(self, *rest))[1],
-    )  # fmt: skip
+        RoundMeasurement, "measure", lambda self, piece: (ran.append(1), measure(self, piece))[1]
+    )
     assert onnx2snn.evaluate(model, data, resume=model, **settings) == expected
     assert len(ran) % 5 == 3
     assert not list(tmp_path.glob("*.journal"))

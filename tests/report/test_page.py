@@ -1,11 +1,13 @@
 """The page of a report: complete, self-contained, safe against its own contents."""
 
+import contextlib
 import itertools
 import json
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import networks
 import numpy as np
@@ -18,8 +20,9 @@ from onnx2snn_runtime.errors import DataError, UsageError
 pytest.importorskip("matplotlib", reason="needs the extra 'report'")
 pytest.importorskip("jinja2", reason="needs the extra 'report'")
 
+from onnx2snn.commands.report import write_page
 from onnx2snn.report.collect import collect, rate_histogram
-from onnx2snn.report.layer_figures import spread
+from onnx2snn.report.layer_figures import comparison_figure, spread
 from onnx2snn.report.page import render
 from onnx2snn.report.result_figures import Point, best
 from onnx2snn.report.results import check_results, read_results
@@ -98,6 +101,98 @@ def test_hostile_names_stay_text(results):
     assert not re.search(r"<img src=x", text)
 
 
+def leaves(value, path=()):
+    """The way to every value of a document that holds no others."""
+    if isinstance(value, dict | list) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return [leaf for key, inner in items for leaf in leaves(inner, (*path, key))]
+    return [path]
+
+
+def replaced(document, path, value):
+    """The document with another value in one place."""
+    if not path:
+        return value
+    changed = document.copy()
+    changed[path[0]] = replaced(document[path[0]], path[1:], value)
+    return changed
+
+
+def is_harmless(text):
+    page = Page(text)
+    return page.tags.count("script") == 2 and not page.handlers and "<img src=x" not in text
+
+
+@pytest.fixture(scope="module")
+def short(results):
+    """The same with one layer and one file: a page takes a second to draw."""
+    file = {"SNN": {"name": "a.onnx", "sha256": "0"}}
+    document = replaced(results, ("report", "provenance", "files"), file)
+    document = replaced(document, ("report", "layers"), results["report"]["layers"][:1])
+    return {**document, "steps": document["steps"][:1]}
+
+
+def test_hostile_results_stay_text(short):
+    """Markup in every place of stored results where text may stand."""
+    hostile, changed = short, 0
+    for path in leaves(short):
+        try:
+            hostile = check_results(replaced(hostile, path, NASTY))
+            changed += 1
+        except DataError:
+            continue
+    assert changed > 20
+    assert is_harmless(render(hostile, NASTY))
+
+
+@pytest.mark.parametrize("value", [NASTY, None, [NASTY], {NASTY: NASTY}, {NASTY: {}}])
+def test_results_of_any_form_are_refused_or_shown(short, tmp_path, value):
+    """Whatever stands where an object is expected."""
+    for place in (
+        (), ("recipe",), ("report",), ("report", "conversion", "work"),
+        ("report", "conversion", "calibration"), ("report", "provenance", "versions"),
+        ("report", "provenance", "files"), ("report", "provenance", "files", "SNN"),
+    ):  # fmt: skip
+        (tmp_path / "r.json").write_text(json.dumps(replaced(short, place, value)))
+        with contextlib.suppress(DataError):
+            write_page(read_results(tmp_path / "r.json"), tmp_path / "r.html", quiet=True)
+            assert is_harmless((tmp_path / "r.html").read_text()), place
+
+
+def test_files_with_markup_in_their_names(tmp_path):
+    """Names of models, data and classes come from strangers as well."""
+    name = "<script>alert(1)<!-- &quot; '\"><img src=x onerror=alert(1)>"
+    onnx.save(networks.small_cnn(), tmp_path / f"{name}.onnx")
+    np.savez(tmp_path / f"{name}.npz", images=networks.images(8), labels=np.arange(8) % 4,
+             classes=np.array([f"{NASTY}{i}" for i in range(4)]))  # fmt: skip
+    for arguments in (
+        [f"./{name}.onnx", "--calibration", f"{name}.npz", "-o", f"{name}.snn.onnx"],
+        ["eval", f"{name}.snn.onnx", f"{name}.npz", "--timesteps", "1", "--report", "a.html"],
+        ["compare", f"{name}.onnx", f"{name}.snn.onnx", f"{name}.npz", "--plot", "a.svg"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "onnx2snn", *arguments], cwd=tmp_path, timeout=120,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    text = (tmp_path / "a.html").read_text()
+    assert is_harmless(text)
+    assert f"{name}.npz" in "".join(Page(text).text)
+    tags = {
+        element.tag.rpartition("}")[2] for element in ElementTree.parse(tmp_path / "a.svg").iter()
+    }
+    assert "script" not in tags and "img" not in tags
+
+
+def test_a_picture_of_layers_with_markup_in_their_names():
+    layer = {"name": NASTY, "error": 0.1, "early_error": 0.2, "correlation": 0.9}
+    text = comparison_figure({"layers": [layer], "first_departing": NASTY, "samples": 1,
+                              "timesteps": 2})  # fmt: skip
+    root = ElementTree.fromstring(text.partition("?>")[2].strip())
+    assert {element.tag.rpartition("}")[2] for element in root.iter()}.isdisjoint({"script", "img"})
+    assert not any(name.startswith("on") for element in root.iter() for name in element.attrib)
+
+
 def test_it_needs_nothing_else(results):
     text = render(results, "net")
     page = Page(text)
@@ -154,6 +249,13 @@ def test_unlabelled_data_and_outputs_that_are_no_classes(results):
         (lambda d: d.pop("steps"), "steps: is missing"),
         (lambda d: d["steps"].clear(), "steps: is empty"),
         (lambda d: d["steps"][1].update(t="4"), "steps[1].t: expected a whole number"),
+        (lambda d: d["steps"][0].update(t=0), "t counts from 1"),
+        (lambda d: d["steps"][0].update(energy_uj=10**400), "energy_uj: expected a number"),
+        (lambda d: d["report"].update(timesteps=2**53), "timesteps: expected a whole number"),
+        (lambda d: d["report"]["provenance"].update(files={"a": "b"}), "files.a: expected an obj"),
+        (lambda d: d["report"]["conversion"]["work"].update(macs=[1]), "work.macs: expected an ob"),
+        (lambda d: d.update(recipe="fast"), "recipe: expected an object"),
+        (lambda d: d["recipe"].update(scale=eval("[" * 50 + "]" * 50)), "nested deeper than 32"),
         (lambda d: d["steps"][0].update(accuracy=None), "accuracy: is null in some rows"),
         (lambda d: d["report"]["followed"].update(png='x" onload="'), "expected base64"),
         (lambda d: d["report"]["layers"][0].update(points=[[1.0], []]), "two lists of one length"),

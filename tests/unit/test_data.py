@@ -1,6 +1,7 @@
 """Images and labels from every source, and every way in which they can be wrong."""
 
 import io
+import pickle
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -509,3 +510,33 @@ def test_shared_data(shared: Path, name: str, shape: tuple[int, ...], count: int
         assert images.max() <= 1
         total += len(images)
     assert total == count
+
+
+def test_pieces_survive_the_way_to_another_process(tmp_path: Path) -> None:
+    """Whatever the source: sent, received and made ready, they are the batches."""
+    generator = np.random.default_rng(5)
+    pictures = generator.integers(0, 256, (7, 8, 8, 3), np.uint8)
+    labels = np.arange(7)
+    (tmp_path / "set").mkdir()
+    packed = []
+    for index, values in enumerate(pictures):
+        packed.append(picture(values))
+        (tmp_path / "set" / f"{index}.png").write_bytes(packed[-1])
+    offsets = np.cumsum([0, *map(len, packed)])
+    jpeg = np.frombuffer(b"".join(packed), np.uint8)
+    np.savez(tmp_path / "packed.npz", jpeg=jpeg, offsets=offsets, labels=labels)
+    np.savez_compressed(tmp_path / "bytes.npz", images=pictures, labels=labels)
+    np.save(tmp_path / "floats.npy", pictures.transpose(0, 3, 1, 2).astype(np.float32))
+    sources = [tmp_path / name for name in ("set", "packed.npz", "bytes.npz", "floats.npy")]
+    for source in [*sources, (pictures, labels)]:
+        dataset = open_data(source)
+        batches = list(dataset.batches(3, (3, 8, 8), UNIT))
+        pieces = list(dataset.pieces(3, (3, 8, 8), UNIT))
+        assert [(piece.first, len(piece)) for piece in pieces] == [(0, 3), (3, 3), (6, 1)]
+        for piece, (images, known) in zip(pieces, batches, strict=True):
+            received = pickle.loads(pickle.dumps(piece))
+            np.testing.assert_array_equal(received.images(), images)
+            np.testing.assert_array_equal(received.labels, known)
+        few = list(dataset.pieces(3, (3, 8, 8), UNIT, limit=4))
+        assert [len(piece.images()) for piece in few] == [3, 1]
+        np.testing.assert_array_equal(few[1].images(), batches[1][0][:1])

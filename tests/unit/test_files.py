@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import gzip
 import io
 import json
 import os
@@ -15,7 +14,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx2snn_runtime import files
-from onnx2snn_runtime.disk import atomic_writer, shown
+from onnx2snn_runtime.disk import atomic_writer, keeping_files, shown
 from onnx2snn_runtime.errors import DataError, ModelError, Onnx2SnnError, StorageError, UsageError
 from onnx2snn_runtime.files import (
     check_writable,
@@ -45,10 +44,13 @@ from onnx2snn_runtime.model_checks import (
 )
 from onnx2snn_runtime.wiring import is_sorted
 
+pytest.importorskip("attacks", reason="the folder attacks/ is not beside tests/")
+from attacks import ATTACKS, external
+from attacks.archives import DAMAGED, Canary, bomb, header
+from attacks.base import network, npz, put
 
-def small_model(
-    weight: np.ndarray | None = None, *, opset: int = 18, ir_version: int = 9
-) -> onnx.ModelProto:
+
+def small_model(weight: np.ndarray | None = None) -> onnx.ModelProto:
     """Conv and ReLU with one stored weight."""
     weight = np.ones((2, 1, 3, 3), np.float32) if weight is None else weight
     graph = helper.make_graph(
@@ -61,8 +63,7 @@ def small_model(
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2, 6, 6])],
         [numpy_helper.from_array(weight, "w")],
     )
-    opsets = [helper.make_opsetid("", opset)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
 def write(path: Path, model: onnx.ModelProto) -> Path:
@@ -84,68 +85,41 @@ def no_blocking() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-class Canary:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return (os.mkdir, (str(self.path),))
-
-
-def zip_of(**members: bytes) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name.replace("__", "."), content)
-    return stream.getvalue()
-
-
-def npz_of(**arrays: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)
-    return stream.getvalue()
-
-
-NOT_ONNX = {
-    "empty": (b"", "is empty"),
-    "png": (b"\x89PNG\r\n\x1a\n" + bytes(20), "a PNG picture"),
-    "jpeg": (b"\xff\xd8\xff\xe0" + bytes(20), "a JPEG picture"),
-    "bmp": (b"BM" + bytes(40), "a BMP picture"),
-    "webp": (b"RIFF\x10\0\0\0WEBPVP8 ", "a WebP picture"),
-    "npy": (b"\x93NUMPY\x01\x00", "a NumPy array"),
-    "npz": (npz_of(images=np.zeros((1, 2))), "a NumPy archive"),
-    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), 'format="onnx"'),
-    "keras": (zip_of(metadata__json=b"{}", config__json=b"{}"), 'export("m.onnx", format="onnx")'),
-    "torch zip": (zip_of(data__pkl=b"x"), "torch.onnx.export"),
-    "zip": (zip_of(readme__md=b"hello"), "unpack it first"),
-    "pickle": (pickle.dumps({"a": 1}), "torch.onnx.export"),
-    "torch legacy": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "never opened"),
-    "tflite": (b"\x1c\0\0\0TFL3" + bytes(20), "tf2onnx.convert --tflite"),
-    "gguf": (b"GGUF\x03\0\0\0" + bytes(20), "language model"),
-    "safetensors": (struct.pack("<Q", 30) + b'{"w":{"dtype":"F32"}}', "weights without"),
-    "gzip": (gzip.compress(b"model"), "gunzip"),
-    "ort": (b"\x1c\0\0\0ORTM" + bytes(20), "onnxruntime's own format"),
-    "text": (b"hello, I am a model\n", "this is text"),
-    "json": (b'{"model": 1}', "JSON text"),
-    "onnx as text": (b"ir_version: 8\ngraph { }", "make it binary"),
-    "html": (b"\n<!DOCTYPE html><html>", "web page"),
-    "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
-    "truncated": (small_model().SerializeToString()[:-20], "damaged"),
-    "noise": (bytes(range(200, 256)) * 4, "not an ONNX file"),
-    "frozen TensorFlow graph": (b"\x0a\x05\x0a\x01x\x12\x00", "tf2onnx.convert --graphdef"),
+HOSTILE_MODELS = [
+    name for name in ATTACKS if name.startswith(("no model:", "broken:", "external:"))
+]
+# What the error has to say beyond the words of the attack.
+DETAILS = {
+    "broken: IR version 99": [str(NEWEST_IR_VERSION)],
+    "broken: opset 99": [str(NEWEST_OPSET), "upgrade"],
+    "broken: two opsets": ["9, 18"],
+    "broken: NaN weight": ["'conv1.w'", "2 NaN and 0 infinite of 27"],
+    "broken: infinite weight": ["'conv1.w'", "0 NaN and 2 infinite of 27"],
+    "broken: variance zero": ["'bn'", "variance + epsilon (0)", "3 of 3 channels"],
+    "broken: raw data too short": ["'conv1.w'", "need 144 bytes"],
+    "broken: unknown element type": ["type 77"],
+    "broken: duplicate initializer": ["'conv1.w'"],
+    "broken: duplicate output": ["'b'"],
+    "broken: not UTF-8": ["not valid UTF-8", "node[0].name"],
+    "broken: undefined tensor": ["undefined tensor", "node 'relu1' (Relu)"],
+    "broken: two undefined tensors": ["'ghost'", "'spook'", "node 'a' (Relu)"],
+    "broken: undefined tensor in a subgraph": ["'ghost'"],
+    "broken: undefined output": ["nothing computes"],
+    "external: place not UTF-8": ["not valid UTF-8"],
 }
 
 
-@pytest.mark.parametrize(("content", "phrase"), NOT_ONNX.values(), ids=NOT_ONNX.keys())
-def test_other_files_are_named(tmp_path: Path, content: bytes, phrase: str) -> None:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(content)
+@pytest.mark.usefixtures("no_blocking")
+@pytest.mark.parametrize("name", HOSTILE_MODELS)
+def test_hostile_models_are_explained(tmp_path: Path, name: str) -> None:
+    path = ATTACKS[name].build(tmp_path)[1]
     with pytest.raises(ModelError) as caught:
         load_model(path)
-    assert phrase in str(caught.value)
-    assert "model.onnx" in str(caught.value)
+    text = str(caught.value)
+    assert ATTACKS[name].words in text
+    assert path.name in text or not name.startswith("no model:")
+    for phrase in DETAILS.get(name, ()):
+        assert phrase in text
 
 
 def test_missing_file_and_its_neighbour(tmp_path: Path) -> None:
@@ -199,23 +173,10 @@ def test_unreadable_disk_is_a_storage_error(
         load_model(path)
 
 
-def edit(change: Callable[[onnx.ModelProto], object]) -> onnx.ModelProto:
-    model = small_model()
-    change(model)
-    return model
-
-
 def with_weight(dtype: type, value: float) -> onnx.ModelProto:
     weight = np.ones((2, 1, 3, 3), dtype)
     weight[0, 0, 1, :2] = value
     return small_model(weight)
-
-
-def with_dims(*dims: int) -> onnx.ModelProto:
-    model = small_model()
-    del model.graph.initializer[0].dims[:]
-    model.graph.initializer[0].dims.extend(dims)
-    return model
 
 
 def with_nodes(*nodes: onnx.NodeProto) -> onnx.ModelProto:
@@ -225,127 +186,7 @@ def with_nodes(*nodes: onnx.NodeProto) -> onnx.ModelProto:
     return model
 
 
-def with_bad_name() -> onnx.ModelProto:
-    content = small_model().SerializeToString().replace(b"conv", b"co\xff\xfe")
-    return parse_model(content)
-
-
-def external_model(location: str, **entries: object) -> onnx.ModelProto:
-    model = small_model()
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in {"location": location, **entries}.items():
-        tensor.external_data.add(key=key, value=str(value))
-    return model
-
-
-def with_bad_location() -> onnx.ModelProto:
-    content = external_model("w.bin").SerializeToString()
-    return parse_model(content.replace(b"w.bin", b"w\xff.bi"))
-
-
-def with_bfloat16() -> onnx.ModelProto:
-    model = small_model()
-    tensor = helper.make_tensor("w", TensorProto.BFLOAT16, [2, 1, 3, 3], [float("nan")] * 18)
-    model.graph.initializer[0].CopyFrom(tensor)
-    return model
-
-
-def with_flat_variance() -> onnx.ModelProto:
-    model = with_nodes(
-        helper.make_node("BatchNormalization", ["x", "s", "s", "s", "v"], ["y"], "bn", epsilon=0.0)
-    )
-    for name, value in (("s", 1.0), ("v", 0.0)):
-        model.graph.initializer.append(numpy_helper.from_array(np.float32([value]), name))
-    return model
-
-
-def with_function_circle() -> onnx.ModelProto:
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("mine", 1)]
-    model = with_nodes(helper.make_node("A", ["x"], ["y"], domain="mine"))
-    for name, other in (("A", "B"), ("B", "A")):
-        node = helper.make_node(other, ["i"], ["o"], domain="mine")
-        model.functions.append(helper.make_function("mine", name, ["i"], ["o"], [node], opsets))
-    model.opset_import.append(opsets[1])
-    return model
-
-
-def in_subgraph(*nodes: onnx.NodeProto) -> onnx.ModelProto:
-    body = helper.make_graph(
-        nodes, "body", [], [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)]
-    )
-    node = helper.make_node("If", ["x"], ["y"], "if", then_branch=body, else_branch=body)
-    return with_nodes(node)
-
-
 node = helper.make_node
-BROKEN = {
-    "IR version": (small_model(ir_version=99), ["IR version 99", str(NEWEST_IR_VERSION)]),
-    "no IR version": (edit(lambda m: m.ClearField("ir_version")), ["IR version is 0"]),
-    "opset": (small_model(opset=99), ["opset 99", str(NEWEST_OPSET), "upgrade"]),
-    "two opsets": (
-        edit(lambda m: m.opset_import.add(domain="ai.onnx", version=9)),
-        ["imported as 9, 18"],
-    ),
-    "no opset": (edit(lambda m: m.ClearField("opset_import")), ["imports no operator set"]),
-    "no graph": (onnx.ModelProto(ir_version=9), ["holds no graph"]),
-    "nan float32": (with_weight(np.float32, np.nan), ["'w'", "2 NaN and 0 infinite of 18"]),
-    "inf float16": (with_weight(np.float16, np.inf), ["'w'", "0 NaN and 2 infinite of 18"]),
-    "nan float64": (with_weight(np.float64, np.nan), ["2 NaN"]),
-    "nan bfloat16": (with_bfloat16(), ["18 NaN"]),
-    "variance": (with_flat_variance(), ["'bn'", "variance + epsilon (0)", "1 of 1 channels"]),
-    "short data": (with_dims(2, 1, 3, 4), ["'w'", "need 96 bytes", "holds 72"]),
-    "huge dims": (with_dims(2**31, 2**31), ["more than can be stored"]),
-    "negative dim": (with_dims(-2, -9), ["negative dimension"]),
-    "unknown type": (
-        edit(lambda m: setattr(m.graph.initializer[0], "data_type", 77)),
-        ["unknown element type type 77"],
-    ),
-    "twice an initializer": (
-        edit(lambda m: m.graph.initializer.append(m.graph.initializer[0])),
-        ["'w'", "2 × initializer"],
-    ),
-    "twice an output": (
-        edit(lambda m: m.graph.node.append(node("Relu", ["x"], ["y"]))),
-        ["'y'", "2 × node output"],
-    ),
-    "bad UTF-8": (with_bad_name(), ["not valid UTF-8", "636ffffe", "node[0].name"]),
-    "bad location": (with_bad_location(), ["external_data[0].value", "not valid UTF-8"]),
-    "undefined": (
-        with_nodes(node("Relu", ["ghost"], ["h"], "a"), node("Add", ["h", "spook"], ["y"], "b")),
-        ["2 faults", "'ghost'", "'spook'", "node 'a' (Relu)", "undefined tensor"],
-    ),
-    "undefined output": (with_nodes(node("Relu", ["x"], ["h"])), ["'y'", "nothing computes"]),
-    "undefined in a subgraph": (
-        in_subgraph(node("Relu", ["ghost"], ["inner"])),
-        ["'ghost'", "undefined tensor"],
-    ),
-    "cycle": (
-        with_nodes(
-            node("Add", ["x", "c"], ["a"], "first"),
-            node("Relu", ["a"], ["b"], "second"),
-            node("Relu", ["b"], ["c"], "third"),
-            node("Relu", ["c"], ["y"]),
-        ),
-        ["first -> a, second -> b, third -> c, and back"],
-    ),
-    "cycle in a subgraph": (
-        in_subgraph(node("Relu", ["q"], ["inner"], "p"), node("Relu", ["inner"], ["q"], "o")),
-        ["form a cycle"],
-    ),
-    "function circle": (with_function_circle(), ["functions call each other in a circle"]),
-}
-
-
-@pytest.mark.parametrize(("model", "phrases"), BROKEN.values(), ids=BROKEN.keys())
-def test_broken_models_are_explained(
-    tmp_path: Path, model: onnx.ModelProto, phrases: list[str]
-) -> None:
-    with pytest.raises(ModelError) as caught:
-        load_model(write(tmp_path / "m.onnx", model))
-    for phrase in phrases:
-        assert phrase in str(caught.value)
 
 
 def test_all_bad_tensors_are_listed(tmp_path: Path) -> None:
@@ -407,68 +248,13 @@ def test_onnx_checker_speaks_our_errors() -> None:
 # External data
 
 
-def sparse_external() -> onnx.ModelProto:
-    model = small_model()
-    sparse = model.graph.sparse_initializer.add(dims=[18])
-    sparse.values.CopyFrom(external_model("w.bin").graph.initializer[0])
-    sparse.values.name = "sparse"
-    sparse.indices.CopyFrom(numpy_helper.from_array(np.arange(18), "indices"))
-    return model
-
-
-EXTERNAL = {
-    "parent": (external_model("../w.bin"), "must lie in the folder"),
-    "detour": (external_model("sub/../../w.bin"), "must lie in the folder"),
-    "absolute": (external_model("/etc/hostname"), "must lie in the folder"),
-    "missing": (external_model("gone.bin"), "gone.bin"),
-    "symbolic link": (external_model("soft.bin"), "cp -L"),
-    "hard link": (external_model("hard.bin"), "cp -L"),
-    "linked folder": (external_model("linked/w.bin"), "'w'"),
-    "pipe": (external_model("pipe"), "not regular file"),
-    "negative offset": (external_model("w.bin", offset=-1), "non-negative"),
-    "offset too far": (external_model("w.bin", offset=10**6), "exceeds"),
-    "huge length": (external_model("w.bin", length=10**15), "need 72 bytes"),
-    "no number": (external_model("w.bin", length="many"), "is no number"),
-    "file too short": (external_model("short.bin"), "exceeds available"),
-    "unknown key": (external_model("w.bin", __class__="x"), "unknown key"),
-    "sparse": (sparse_external(), "sparse tensor"),
-    "no place": (external_model(""), "'w'"),
-}
-
-
-@pytest.fixture
-def external_folder(tmp_path: Path) -> Path:
-    weights = np.arange(18, dtype=np.float32).tobytes()
-    (tmp_path / "w.bin").write_bytes(weights)
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "w.bin").write_bytes(weights)
-    (folder / "short.bin").write_bytes(weights[:-4])
-    (folder / "soft.bin").symlink_to(folder / "w.bin")
-    (folder / "source.bin").write_bytes(weights)
-    (folder / "hard.bin").hardlink_to(folder / "source.bin")
-    (folder / "linked").symlink_to(tmp_path)
-    os.mkfifo(folder / "pipe")
-    return folder
-
-
-@pytest.mark.usefixtures("no_blocking")
-@pytest.mark.parametrize(("model", "phrase"), EXTERNAL.values(), ids=EXTERNAL.keys())
-def test_external_data_stays_in_its_folder(
-    external_folder: Path, model: onnx.ModelProto, phrase: str
-) -> None:
-    with pytest.raises(ModelError) as caught:
-        load_model(write(external_folder / "m.onnx", model))
-    assert phrase in str(caught.value)
-
-
-def test_external_data_is_read_and_counted(external_folder: Path) -> None:
-    path = write(external_folder / "m.onnx", external_model("w.bin"))
+def test_external_data_is_read_and_counted(tmp_path: Path) -> None:
+    path = external.write(tmp_path, external.model("w.bin"))[1]
     tensor = load_model(path).graph.initializer[0]
-    assert numpy_helper.to_array(tensor).ravel().tolist() == list(range(18))
-    assert tensor.data_location == TensorProto.DEFAULT
-    with pytest.raises(ModelError, match="72 bytes of external data"):
-        load_model(path, max_bytes=path.stat().st_size + 71)
+    assert tensor.raw_data == network().graph.initializer[0].raw_data
+    assert tensor.data_location == onnx.TensorProto.DEFAULT
+    with pytest.raises(ModelError, match="108 bytes of external data"):
+        load_model(path, max_bytes=path.stat().st_size + 107)
 
 
 # Fuzzing
@@ -644,6 +430,55 @@ def test_writable_is_known_before_the_work(tmp_path: Path) -> None:
             write_bytes_atomic(path, b"x")
 
 
+def test_files_are_kept_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"old")
+    (tmp_path / "link").symlink_to(old)
+    with keeping_files(True):
+        for path in (old, tmp_path / "link"):
+            with pytest.raises(StorageError, match="--no-clobber"):
+                check_writable(path)
+            with pytest.raises(StorageError, match="--no-clobber"):
+                write_bytes_atomic(path, b"new")
+        check_writable(new)
+        with pytest.raises(UsageError, match="same file as the input"):  # says more
+            check_writable(old, [old])
+        with pytest.raises(StorageError, match="--no-clobber"), atomic_writer(new) as stream:
+            stream.write(b"late")
+            new.write_bytes(b"early")  # somebody else was faster
+        assert new.read_bytes() == b"early"
+        new.unlink()
+        write_bytes_atomic(new, b"first")
+        new.unlink()
+        monkeypatch.setattr(os, "link", refuse_links)
+        write_bytes_atomic(new, b"without links")
+        with pytest.raises(StorageError, match="--no-clobber"):
+            write_bytes_atomic(new, b"second")
+    assert new.read_bytes() == b"without links"
+    write_bytes_atomic(new, b"second")
+    assert new.read_bytes() == b"second" and old.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "new", "old"]
+
+
+def refuse_links(*args: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def test_large_models_are_written_beside_data_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of the data follows from the data: it may be left over from a model that is gone."""
+    monkeypatch.setattr(files, "MAX_SINGLE_FILE_BYTES", 1)
+    monkeypatch.setattr(files, "_EXTERNAL_FROM_BYTES", 1)
+    with keeping_files(True):
+        save_model(small_model(), tmp_path / "a.onnx")
+        with pytest.raises(StorageError, match="--no-clobber"):
+            save_model(small_model(), tmp_path / "a.onnx")
+        (tmp_path / "a.onnx").unlink()
+        save_model(small_model(), tmp_path / "a.onnx")
+    assert load_model(tmp_path / "a.onnx").graph.node == small_model().graph.node
+
+
 def test_unwritable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **named: object) -> None:
         raise PermissionError(errno.EROFS, "Read-only file system")
@@ -656,66 +491,12 @@ def test_unwritable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 # Arrays
 
 
-def npy_header(shape: str, descr: str = "'|u1'") -> bytes:
-    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
-    text = text.ljust(117) + "\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+GOOD = npz(images=np.random.default_rng(0).integers(0, 256, (9, 40), dtype=np.uint8))
 
 
-def bomb() -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        content = npy_header("(200000000,)") + bytes(200_000_000)
-        archive.writestr("images.npy", content, compresslevel=6)
-    return stream.getvalue()
-
-
-def stored_with(**members: bytes) -> bytes:
-    return zip_of(**{f"{name}__npy": content for name, content in members.items()})
-
-
-def flipped(content: bytes) -> bytes:
-    middle = len(content) // 3
-    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
-
-
-GOOD = npz_of(images=np.random.default_rng(0).integers(0, 256, (9, 40), dtype=np.uint8))
-BAD_ARRAYS = {
-    "empty": (b"", "is empty"),
-    "text": (b"1,2,3\n4,5,6\n", "this is text"),
-    "junk": (bytes(range(128, 256)), "no format that is known"),
-    "pickle": (pickle.dumps([1]), "a pickle"),
-    "hdf5": (b"\x89HDF\r\n\x1a\n", "HDF5"),
-    "onnx": (small_model().SerializeToString(), "not a NumPy file"),
-    "truncated": (GOOD[:-40], "damaged"),
-    "half": (GOOD[: len(GOOD) // 2], "damaged"),
-    "flipped": (flipped(GOOD), "damaged"),
-    "torch": (zip_of(data__pkl=b"x"), "PyTorch"),
-    "no arrays": (zip_of(readme__md=b"hello"), "no NumPy array"),
-    "no header": (stored_with(images=b"nothing"), "no NumPy array"),
-    "lying header": (stored_with(images=npy_header("(10000000000000,)") + b"abc"), "but 3 are"),
-    "overflow": (stored_with(images=npy_header(f"({2**62}, 4)") + b"abc"), "but 3 are"),
-    "lying npy": (npy_header("(10000000000000,)") + b"abc", "but 3 are there"),
-    "negative": (stored_with(images=npy_header("(-1, -3)") + b"abc"), "negative size"),
-    "code": (stored_with(images=npy_header("__import__('os')") + b"abc"), "header of the array"),
-    "open bracket": (stored_with(images=npy_header("(((") + b"abc"), "header of the array"),
-    "unknown compression": (GOOD.replace(b"\x08\x00", b"\x0e\x00"), "damaged"),
-    "long header": (
-        stored_with(images=b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + b"x"),
-        "too long",
-    ),
-    "version": (stored_with(images=b"\x93NUMPY\x09\x00xx"), "unknown version"),
-    "structured": (
-        stored_with(images=npy_header("(1,)", "[('a', '<u4')]") + b"abcd"),
-        "structured array",
-    ),
-}
-
-
-@pytest.mark.parametrize(("content", "phrase"), BAD_ARRAYS.values(), ids=BAD_ARRAYS.keys())
+@pytest.mark.parametrize(("content", "phrase"), DAMAGED.values(), ids=DAMAGED.keys())
 def test_bad_arrays_are_explained(tmp_path: Path, content: bytes, phrase: str) -> None:
-    path = tmp_path / "data.npz"
-    path.write_bytes(content)
+    path = put(tmp_path / "data.npz", content)
     with pytest.raises(DataError) as caught:
         load_arrays(path)
     assert phrase in str(caught.value)
@@ -756,11 +537,11 @@ def test_compression_bombs_and_size_limits(tmp_path: Path) -> None:
 
 
 def test_a_member_cannot_exceed_what_it_stated(tmp_path: Path) -> None:
-    content = npy_header("(1000000,)") + bytes(1_000_000)
+    content = header("(1000000,)") + bytes(1_000_000)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("images.npy", content)
-    lie = npy_header("(1000,)")
+    lie = header("(1000,)")
     stated = struct.pack("<I", len(content))
     forged = stream.getvalue().replace(stated, struct.pack("<I", len(lie) + 1000))
     path = tmp_path / "data.npz"

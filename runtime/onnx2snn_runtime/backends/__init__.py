@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from functools import cache
 
-from onnx2snn_runtime.backends.base import EXACT, Backend, Runner
+from onnx2snn_runtime.backends.base import EXACT, Backend, Runner, usable_processors
 from onnx2snn_runtime.errors import BackendError, UsageError
 
 PREFERENCE = ("cupy", "onnxruntime", "numpy")
@@ -71,4 +71,4 @@ def _choose(name: str) -> tuple[type[Backend], str]:
     return classes[name], "asked for"
 
 
-__all__ = ["EXACT", "Backend", "Runner", "backend_classes", "open_backend"]
+__all__ = ["EXACT", "Backend", "Runner", "backend_classes", "open_backend", "usable_processors"]

@@ -1,5 +1,6 @@
 """What a backend must offer, and the registry of backends."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
@@ -98,3 +99,11 @@ class Backend(ABC):
     def release(self) -> None:
         """Give back memory that is kept for later, as it has run out."""
         return
+
+
+def usable_processors() -> int:
+    """Processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows do not tell
+        return os.cpu_count() or 1

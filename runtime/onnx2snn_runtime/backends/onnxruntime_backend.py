@@ -1,7 +1,6 @@
 """The default on a CPU: stateless parts in onnxruntime, the spiking laws fused by numba."""
 
 import importlib.util
-import os
 from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx2snn_runtime.backends.base import EXACT, Array, Backend, Runner
+from onnx2snn_runtime.backends.base import EXACT, Array, Backend, Runner, usable_processors
 from onnx2snn_runtime.backends.blocked_models import channel_block, with_blocks
 from onnx2snn_runtime.backends.large_models import split_weights
 from onnx2snn_runtime.errors import BackendError
@@ -33,7 +32,7 @@ class OnnxruntimeBackend(Backend):
     @property
     def batches_at_once(self) -> int:
         """A batch per thread: both onnxruntime and the laws let other threads run."""
-        return self.threads or _usable_processors()
+        return self.threads or usable_processors()
 
     @property
     def channel_block(self) -> int:
@@ -149,14 +148,6 @@ def _run_without_copies(session: Any, feeds: Mapping[str, Array]) -> dict[str, A
 
 def _bind(bind: Any, name: str, array: Array) -> None:
     bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
-
-
-def _usable_processors() -> int:
-    """Processors that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows do not tell
-        return os.cpu_count() or 1
 
 
 @cache

@@ -89,7 +89,11 @@ ACTIVATIONS: dict[str, Activation] = {}
 
 
 def register(activation: Activation) -> Activation:
-    """Add an activation to the registry."""
+    """Add an activation to the registry.
+
+    Raises:
+        ValueError: it is registered twice.
+    """
     if activation.op in ACTIVATIONS:
         raise ValueError(f"activation {activation.op} is registered twice")
     ACTIVATIONS[activation.op] = activation

@@ -1,4 +1,10 @@
-"""The edge into the tail: running means, and the count of steps."""
+"""The edge into the tail: running means, and the count of steps.
+
+    mean_t = (x_1 + … + x_t) / t
+
+The tail sees what the network has sent so far as the rate of Li & Zeng (IJCAI 2022), so that what
+is not linear there, such as Softmax, acts on the mean and not on single steps.
+"""
 
 from typing import Any
 

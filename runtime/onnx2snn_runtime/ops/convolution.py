@@ -22,7 +22,11 @@ COLUMN_BYTES = 16 * 2**20  # windows are copied out in blocks of images of about
 
 @operator("Conv", Law.AFFINE_ONE)
 def convolution(call: Call, x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """Convolution of x [N,C,*] with weights [M,C/group,*], plus a bias [M]."""
+    """Convolution of x [N,C,*] with weights [M,C/group,*], plus a bias [M].
+
+    Raises:
+        ValueError: channels and groups do not fit.
+    """
     groups = int(call.get("group", 1))
     if x.shape[1] != weight.shape[1] * groups:
         raise ValueError(

@@ -14,6 +14,9 @@ def batch_normalization(
     """Affine map of each channel by stored statistics.
 
     y = (x - mean) · scale / sqrt(variance + epsilon) + bias
+
+    Raises:
+        BackendError: it is in training mode.
     """
     if call.get("training_mode", 0) or call.outputs > 1:
         raise BackendError("BatchNormalization in training mode is not supported")

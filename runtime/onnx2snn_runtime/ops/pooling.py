@@ -16,7 +16,11 @@ from onnx2snn_runtime.ops.windows import Windows, make_windows, padded
 
 @operator("MaxPool", Law.MAXIMUM)
 def max_pool(call: Call, x: Array) -> Array:
-    """Largest element of every window of x [N,C,*]; padding never wins."""
+    """Largest element of every window of x [N,C,*]; padding never wins.
+
+    Raises:
+        BackendError: indices are asked for.
+    """
     if call.outputs > 1:
         raise BackendError("MaxPool with its second output, Indices, is not supported")
     windows = make_windows(call, x.shape[2:], call.attributes["kernel_shape"], _ceil_mode(call))

@@ -22,7 +22,11 @@ def size_of(call: Call, x: Array) -> Array:
 
 @operator("Constant", Law.SHAPE)
 def constant(call: Call) -> Array:
-    """A tensor that is part of the model."""
+    """A tensor that is part of the model.
+
+    Raises:
+        BackendError: it is spelled in a way that is not supported.
+    """
     types = {"value_float": np.float32, "value_floats": np.float32,
              "value_int": np.int64, "value_ints": np.int64}  # fmt: skip
     for name, value in call.attributes.items():

@@ -39,7 +39,11 @@ def cast_like(call: Call, x: Array, target: Array) -> Array:
 def dropout(
     call: Call, x: Array, ratio: Array | None = None, training_mode: Array | None = None
 ) -> Array | tuple[Array, Array]:
-    """The input itself, as at inference nothing is dropped."""
+    """The input itself, as at inference nothing is dropped.
+
+    Raises:
+        BackendError: it is in training mode.
+    """
     if training_mode is not None and number(training_mode) and (ratio is None or number(ratio)):
         raise BackendError("Dropout in training mode is not supported")
     return (x, call.xp.ones(x.shape, dtype=bool)) if call.outputs > 1 else x

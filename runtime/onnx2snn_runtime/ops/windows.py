@@ -60,6 +60,9 @@ def make_windows(
 
     With ``ceil_mode`` a last window may reach beyond the padding, but must start before the
     padding behind.
+
+    Raises:
+        ValueError: a window is larger than what it moves over.
     """
     axes = len(kernel)
     strides = per_axis(call, "strides", axes, 1)
