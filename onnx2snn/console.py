@@ -68,7 +68,12 @@ class ProgressLines:
         now = self.clock()
         if stage != self.stage:
             self.stage, self.start, self.told, self.tenth = stage, now, now, 0
-        tenth = 10 * done // max(1, total)
+        if not total:  # nobody knows yet how much there is
+            if now - self.told >= LINE_SECONDS:
+                self.write(f"{stage}: {done} so far, {now - self.start:.0f} s")
+                self.told = now
+            return
+        tenth = 10 * done // total
         if tenth <= self.tenth or now - self.told < LINE_SECONDS:
             return
         left = (now - self.start) * (total - done) / done
@@ -94,7 +99,8 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
 
         def update(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done)
+                tasks[stage] = bars.add_task(stage, total=total or None)
+            known = stage if total else f"{stage}, {done} so far"
+            bars.update(tasks[stage], completed=done, description=known)
 
         yield update

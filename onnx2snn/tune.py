@@ -112,7 +112,7 @@ def tune(
         prepared: what to search: a preparation and the recipe to start from, for each code.
         target: points of accuracy that may be lost on new images.
         max_timesteps: steps at most.
-        progress: is told how many trials are done.
+        progress: is told how many trials are done, of 0 as nobody knows of how many.
     """
     trials: list[Trial] = []
     for preparation, recipe in prepared:

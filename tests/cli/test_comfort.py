@@ -90,3 +90,12 @@ def test_help_imports_nothing_heavy():
 def test_no_color_is_honoured_even_where_colour_is_forced():
     forced = call("ops", FORCE_COLOR="1", NO_COLOR="1")
     assert forced.returncode == 0 and "\x1b[3" not in forced.stdout
+
+
+def test_work_of_unknown_length_tells_how_much_is_done():
+    told, now = [], [0.0]
+    progress = ProgressLines(told.append, lambda: now[0])
+    for trial in range(1, 31):
+        now[0] = float(trial)
+        progress("tune", trial, 0)
+    assert told == ["tune: 11 so far, 10 s", "tune: 21 so far, 20 s"]
