@@ -21,7 +21,6 @@ from onnx2snn_runtime.errors import DataError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.network import Network, check_timesteps, load
 from onnx2snn_runtime.preprocessing import Preprocessing
-from onnx2snn_runtime.run_command import READ_IMAGES
 
 DEFAULT_TIMESTEPS = (1, 2, 4, 8)
 
@@ -87,7 +86,7 @@ def evaluate(
     count = dataset.count if limit is None else min(limit, dataset.count)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers must be at least 1, got {workers}")
-    size, applied = batch_size or READ_IMAGES, preprocessing or network.preprocessing
+    size, applied = batch_size or network.images_to_read, preprocessing or network.preprocessing
     evaluation = _Evaluation(network, against, steps, early_exit)
     method = TypicalMethod(network, evaluation.task.against) if typical else None
     walk = Walk(network, dataset, count, size, applied, workers, ray, progress)
@@ -100,6 +99,7 @@ def evaluate(
         "early_exit": early_exit,
         "batch_size": size,
         "backend": network.backend.name,
+        "compute": network.backend.compute,
         "preprocessing": applied.spec() if applied else None,
     }) as journals:  # fmt: skip
         result = evaluation.run(walk, journals.open("evaluation"))

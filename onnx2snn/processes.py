@@ -13,9 +13,9 @@ from typing import cast
 from onnx2snn.schedule import Crew, Event, Job, Task, result_of
 from onnx2snn_runtime.backends import usable_processors
 from onnx2snn_runtime.dataset import Piece
-from onnx2snn_runtime.engine import default_memory
 from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.network import Network
+from onnx2snn_runtime.schedule import default_memory
 
 SECONDS_TO_END = 5.0
 
@@ -83,7 +83,9 @@ def share_of(network: Network, task: Task, workers: int) -> Job:
     """What each of so many workers has to do with its share of this machine."""
     threads = network.backend.threads or usable_processors()
     memory = (network.memory or default_memory()) // workers
-    return Job(network.model, task, network.backend.name, max(1, threads // workers), memory)
+    backend = network.backend
+    share = max(1, threads // workers)
+    return Job(network.model, task, backend.name, share, memory, backend.compute)
 
 
 def _ending(code: int | None) -> str:

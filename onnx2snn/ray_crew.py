@@ -16,9 +16,9 @@ from typing import Any
 from onnx2snn import __version__
 from onnx2snn.schedule import Crew, Event, Job, Task, result_of
 from onnx2snn_runtime.dataset import Piece
-from onnx2snn_runtime.engine import default_memory
 from onnx2snn_runtime.errors import BackendError, UsageError
 from onnx2snn_runtime.network import Network
+from onnx2snn_runtime.schedule import default_memory
 
 SECONDS_TO_REACH = 5.0
 SECONDS_TO_START = 300.0
@@ -54,7 +54,8 @@ class RayCrew(Crew):
         super().__init__(min(room if wanted is None else wanted, batches))
         nodes = sum(node["Alive"] for node in self.ray.nodes())
         memory = (network.memory or default_memory()) // math.ceil(self.size / nodes)
-        job = Job(network.model, task, network.backend.name, threads, memory)
+        backend = network.backend
+        job = Job(network.model, task, backend.name, threads, memory, backend.compute)
         self.job = self.ray.put(job)
         self.actor = self.ray.remote(
             num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_restarts=0, max_task_retries=0

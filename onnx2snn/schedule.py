@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import onnx
 
 from onnx2snn.totals import Totals
+from onnx2snn_runtime.backends import EXACT
 from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.network import Network
@@ -43,6 +44,7 @@ class Job:
         backend: name of the backend.
         threads: CPU threads of a worker.
         memory: bytes that states and activations of a worker may take, None for the default.
+        compute: arithmetic of convolutions and matrix products.
     """
 
     model: onnx.ModelProto
@@ -50,12 +52,14 @@ class Job:
     backend: str
     threads: int | None
     memory: int | None
+    compute: str = EXACT
 
     def open(self) -> Callable[[Piece], Totals]:
         """Load the network; returns what measures a batch."""
         network = Network(
-            self.model, backend=self.backend, threads=self.threads, memory=self.memory
-        )
+            self.model, backend=self.backend, threads=self.threads, memory=self.memory,
+            compute=self.compute,
+        )  # fmt: skip
         return self.task.open(network)
 
 

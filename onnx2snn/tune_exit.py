@@ -62,7 +62,7 @@ def tune_on(
     name = engine.plan.outputs[0]
     parts: list[dict[int, Array]] = []
     expected: list[Array] = []
-    size = min(FEWEST_IMAGES, engine.images_at_once(steps[-1]))
+    size = min(FEWEST_IMAGES, engine.schedule.images_at_once(steps[-1]))
     for feeds in source.batches(ann, size):
         answers = dict(engine.run(feeds, steps))
         parts.append({step: answer[name] for step, answer in answers.items()})

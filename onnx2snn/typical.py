@@ -90,9 +90,7 @@ class RoundMeasurement:
 
     def __init__(self, network: Network, task: Round) -> None:
         self.task, backend = task, network.backend
-        self.network = Network(
-            task.model, backend=backend.name, threads=backend.threads, memory=network.memory
-        )
+        self.network = Network(task.model, backend=backend, memory=network.memory)
         self.meter = EnergyMeter(self.network.model, self.network.plan)
         ann = to_ann(network.model) if task.against is None else task.against
         self.ann: Runner | None = None if task.labelled else backend.compile(ann)

@@ -8,16 +8,15 @@ from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn_runtime.cli import printable
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.files import check_writable, write_text_atomic
-from onnx2snn_runtime.network import load
 from onnx2snn_runtime.preprocessing import Preprocessing
-from onnx2snn_runtime.run_command import memory_budget
+from onnx2snn_runtime.run_command import check_backend_arguments, open_network
 
 
 def run(options: argparse.Namespace) -> int:
     """Compare layer by layer; print the table or the JSON document, write the picture."""
     from onnx2snn.comparison import compare
 
-    memory = memory_budget(options)
+    check_backend_arguments(options)
     if options.top is not None and options.top < 1:
         raise UsageError(f"--top must be at least 1, got {options.top}")
     if options.plot:
@@ -25,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
 
         check_writable(options.plot, inputs=[options.ann, options.model, options.data])
         open_matplotlib()  # better to hear that it is missing before the work than after it
-    network = load(options.model, options.backend, options.threads, memory=memory)
+    network = open_network(options)
     with progress_bar(quiet=options.quiet) as progress:
         found = compare(
             options.ann,

@@ -14,12 +14,15 @@ import onnx
 
 from onnx2snn import __version__
 from onnx2snn.console import print_out, print_table
-from onnx2snn_runtime.backends import backend_classes, open_backend
+from onnx2snn_runtime.backends import Backend, backend_classes, open_backend
 from onnx2snn_runtime.errors import Onnx2SnnError
+from onnx2snn_runtime.gpu import ENGINES, survey
+from onnx2snn_runtime.neurons import FAMILIES, Chunk, Signature
 
 NOT_FOR_USERS = "dev"
 SHARED_FOLDERS = ("onnxruntime", "cupy")  # import folders that several distributions own
-_REQUIREMENT = re.compile(r"([\w.-]+).*?(?:;.*extra\s*==\s*['\"](\w+)['\"])?")
+_REQUIREMENT = re.compile(r"([\w.-]+).*?(?:;.*extra\s*==\s*['\"]([\w-]+)['\"])?")
+GIGABYTE = 1e9
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
         engine = found["onnxruntime"]
         print_out(f"onnxruntime {engine['version']} by {', '.join(engine['installed_by'])}, "
                   f"providers {', '.join(engine['providers'])}")  # fmt: skip
+    print_out(f"GPU: {gpu_text(found['gpu'])}")
     for problem in found["problems"]:
         print_out(f"problem: {problem}")
     if not found["problems"]:
@@ -61,6 +65,7 @@ def findings() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": packages,
         "onnxruntime": engine,
+        "gpu": survey(ENGINES),
         "backends": backends,
         "auto": open_backend("auto")[1],
         "problems": list(problems(packages, owners, engine, backends)),
@@ -73,12 +78,29 @@ def requirements() -> dict[str, str]:
         lines = importlib.metadata.requires("onnx2snn") or []
     except importlib.metadata.PackageNotFoundError:
         return {}
-    found: dict[str, str] = {}
+    extras: dict[str, list[str]] = {}
     for line in lines:
         match = _REQUIREMENT.fullmatch(line)
         if match and match[2] != NOT_FOR_USERS:
-            found[match[1]] = f"extra {match[2]}" if match[2] else "base"
-    return found
+            extras.setdefault(match[1], []).append(match[2] or "")
+    return {
+        name: "base" if "" in asking else f"extra {', '.join(asking)}"
+        for name, asking in extras.items()
+    }
+
+
+def gpu_text(found: dict[str, Any]) -> str:
+    """One line about the GPU and what convolves on it."""
+    if found["why_not"]:
+        return f"none, {found['why_not']}"
+    device = found["device"]
+    engines = "; ".join(
+        f"engine {name}: {why or 'works'}" for name, why in found["engines"].items()
+    )
+    return (
+        f"{device['name']} with {device['memory_bytes'] / GIGABYTE:.0f} GB, driver for CUDA "
+        f"{device['driver']}, CuPy {device['cupy']} for CUDA {device['runtime']}; {engines}"
+    )
 
 
 def owners_of(folder: str) -> list[str]:
@@ -98,25 +120,38 @@ def describe_onnxruntime(installed_by: list[str]) -> dict[str, Any] | None:
 
 
 def why_not(name: str) -> str:
-    """Why a backend does not work, empty if it does: it must run a small model rightly."""
+    """Why a backend does not work, empty if it does: it must compute rightly."""
     reason = backend_classes()[name].unavailable()
     if reason:
         return reason
+    try:
+        backend, _ = open_backend(name)
+        is_right = trial(backend)
+    except (Onnx2SnnError, ImportError, AttributeError, OSError, RuntimeError) as error:
+        return f"it is installed but fails: {type(error).__name__}: {error}"
+    return "" if is_right else "it is installed but computes wrongly"
+
+
+def trial(backend: Backend) -> bool:
+    """Whether a convolution, max(x, 0) and a running mean come out right."""
     make = onnx.helper.make_tensor_value_info
+    sizes: list[str | int | None] = ["N", 1, 2]
     graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Relu", ["x"], ["y"])], "trial",
-        [make("x", onnx.TensorProto.FLOAT, ["N"])], [make("y", onnx.TensorProto.FLOAT, ["N"])],
+        [onnx.helper.make_node("Conv", ["x", "w"], ["current"]),
+         onnx.helper.make_node("Relu", ["current"], ["y"])],
+        "trial",
+        [make("x", onnx.TensorProto.FLOAT, sizes)], [make("y", onnx.TensorProto.FLOAT, sizes)],
+        [onnx.numpy_helper.from_array(np.full((1, 1, 1), 2, np.float32), "w")],
     )  # fmt: skip
     opsets = [onnx.helper.make_opsetid("", 18)]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    values = np.array([-1, 2], np.float32)
-    try:
-        backend, _ = open_backend(name)
-        result = backend.compile(model)({"x": backend.xp.asarray(values)})["y"]
-        is_right = result.tolist() == [0.0, 2.0]
-    except (Onnx2SnnError, ImportError, AttributeError, OSError, RuntimeError) as error:
-        return f"it is installed but fails: {type(error).__name__}: {error}"
-    return "" if is_right else "it is installed but computes max(x, 0) wrongly"
+    rectified = backend.compile(model)({"x": np.array([[[-1, 2]]], np.float32)})["y"]
+    steps, state = (
+        backend.to_device(np.array(values, np.float32)) for values in ([[1, 2], [3, 4]], [0, 0])
+    )
+    chunk = Chunk([steps], None, [state], 1, evaluate=lambda arrays: arrays[0])
+    means = backend.to_host(backend.scan(FAMILIES["Readout"](Signature("Identity")), chunk))
+    return bool(np.all(rectified == [[[0, 4]]]) and np.all(means == [[1, 2], [2, 3]]))
 
 
 def problems(

@@ -13,9 +13,8 @@ from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn_runtime.cli import INTERRUPTED
 from onnx2snn_runtime.data import open_data
 from onnx2snn_runtime.errors import UsageError
-from onnx2snn_runtime.network import load
 from onnx2snn_runtime.preprocessing import Preprocessing
-from onnx2snn_runtime.run_command import memory_budget
+from onnx2snn_runtime.run_command import check_backend_arguments, open_network
 
 BELOW_LIMIT = 1
 
@@ -24,11 +23,11 @@ def run(options: argparse.Namespace) -> int:
     """Measure a network and print the table."""
     from onnx2snn.evaluation import Interrupted, evaluate
 
-    memory = memory_budget(options)
+    check_backend_arguments(options)
     if options.report:
         check_report(options)
     steps = parse_timesteps(options.timesteps)
-    network = load(options.model, options.backend, options.threads, memory=memory)
+    network = open_network(options)
     data = open_data(options.data)
     if options.max_drop is not None and data.labels is None:
         raise UsageError("--max-drop needs data with labels")

@@ -10,6 +10,8 @@ from onnx2snn_runtime.backends import open_backend
 from onnx2snn_runtime.engine import Engine
 from onnx2snn_runtime.plan import FLOAT_BYTES, Segment, Shape, Stateful, make_plan, tensor_bytes
 
+MANY_STEPS = 10**6
+
 
 def plan_of(model: onnx.ModelProto) -> dict[str, Any]:
     """The plan as JSON data; bytes are for one image and one step."""
@@ -17,16 +19,16 @@ def plan_of(model: onnx.ModelProto) -> dict[str, Any]:
     backend, _ = open_backend()
     engine = Engine(plan, backend)
     parts = [("head", plan.head), *(("", unit) for unit in plan.units), ("tail", plan.tail)]
-    images = engine.images_at_once(int(1e6))
+    images = engine.schedule.images_at_once(MANY_STEPS)
     return {
         "backend": backend.name,
         "channel_block": backend.channel_block,
         "parts": [_part(engine, label, unit) for label, unit in parts if unit is not None],
         "state_bytes": plan.footprint.state_bytes,
         "alive_bytes": plan.footprint.row_bytes,
-        "memory": engine.memory,
+        "memory": engine.schedule.memory,
         "images_at_once": images,
-        "steps_at_once": engine.chunk_steps(images),
+        "steps_at_once": engine.schedule.chunk_steps(images, MANY_STEPS),
         "batches_at_once": backend.batches_at_once,
     }
 

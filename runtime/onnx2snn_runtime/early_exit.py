@@ -140,8 +140,9 @@ def run_batch(
             break
         inside, before, first = inside[staying], logits[staying], step + 1
         if leaving.any():
-            states = {name: array[staying] for name, array in states.items()}
-            static = {name: array[:, staying] for name, array in static.items()}
+            rows = engine.backend.to_device(np.flatnonzero(staying))
+            states = {name: array[rows] for name, array in states.items()}
+            static = {name: array[:, rows] for name, array in static.items()}
     return outputs, used
 
 
@@ -151,7 +152,7 @@ def _advance(
     """The answer after step ``last``, from the states after step ``first`` - 1."""
     images = next(iter(static.values())).shape[1]
     while True:
-        length = min(engine.chunk_steps(images), last - first + 1)
+        length = engine.schedule.chunk_steps(images, last - first + 1)
         values = engine.run_units(static, states, first, length, None)
         first += length
         if first > last:

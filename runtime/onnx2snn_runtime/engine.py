@@ -1,6 +1,5 @@
 """The time loop: layer by layer over chunks of timesteps."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -14,12 +13,6 @@ from onnx2snn_runtime.neurons import Chunk
 from onnx2snn_runtime.plan import Plan, Segment, Stateful
 
 Array = Any
-FREE_SHARE = 4  # one part in so many of the free memory is used unless told otherwise
-UNKNOWN_FREE = 2**32  # where the system does not tell
-CACHED_BYTES = 3 * 2**19  # of a usual tensor in a chunk: larger chunks leave the CPU's cache
-FEWEST_ROWS = 8  # with fewer, states are read and written too often for what is computed
-MAX_IMAGES = 32
-STEPS_TOGETHER = 8  # a batch is made small enough that this many steps run as one chunk
 
 
 class Observer(Protocol):
@@ -40,14 +33,13 @@ class Engine:
         plan: the parts of the network.
         backend: where they run.
         memory: bytes that states and activations may take; batches and chunks follow from it.
-            Default: a quarter of what is free.
+            Default: what the backend thinks right.
     """
 
     def __init__(self, plan: Plan, backend: Backend, memory: int | None = None) -> None:
         self.plan = plan
         self.backend = backend
-        budget = default_memory() if memory is None else memory
-        self.memory = budget // backend.batches_at_once
+        self.schedule = backend.schedule(plan.footprint, memory)
         block = backend.channel_block
         self.blocked = blocked_tensors(plan, block) if block > 1 else frozenset()
         self.head = self.compile(plan.head.model) if plan.head else None
@@ -60,6 +52,10 @@ class Engine:
         ]
         self.sole_readers = sole_readers(plan)
         self.thresholds = {unit.name: self.threshold(unit) for unit in plan.stateful}
+        self.constants = {
+            unit.name: {i: backend.to_device(array) for i, array in unit.constants.items()}
+            for unit in plan.stateful
+        }
 
     def compile(self, model: onnx.ModelProto) -> Runner:
         """One thread a run: several batches at once scale better than one split into small bits."""
@@ -68,9 +64,11 @@ class Engine:
         return self.backend.compile(model, threads=1, blocked=self.blocked)
 
     def threshold(self, unit: Stateful) -> Array | None:
-        """Threshold of a unit, laid out as its neurons are."""
-        if unit.threshold is None or unit.output not in self.blocked:
-            return unit.threshold
+        """Threshold of a unit on the device, laid out as its neurons are."""
+        if unit.threshold is None:
+            return None
+        if unit.output not in self.blocked:
+            return self.backend.to_device(unit.threshold)
         features = [int(size) for size in self.plan.shapes[unit.output][1:]]
         whole = np.broadcast_to(unit.threshold, (1, *features)).astype(np.float32)
         return to_blocks(whole, self.backend.channel_block)
@@ -94,7 +92,7 @@ class Engine:
         images = next(iter(feeds.values())).shape[1 if sequence else 0]
         states = self.zero_states(images)
         static = {} if sequence else self.run_head(feeds)
-        chunk_steps = self.chunk_steps(images)
+        chunk_steps = self.schedule.chunk_steps(images, steps[-1])
         first = 1
         while first <= steps[-1]:
             last = min(first + chunk_steps - 1, steps[-1])
@@ -114,13 +112,15 @@ class Engine:
         observer: Observer | None,
     ) -> dict[str, Array]:
         """All layers over one chunk; values are [C,N,*], with stride 0 where constant."""
-        values = {name: over_time(array, length) for name, array in values.items()}
+        xp = self.backend.xp
+        values = {name: over_time(xp, array, length) for name, array in values.items()}
         for index, (unit, runner) in enumerate(zip(self.plan.units, self.runners, strict=True)):
             if isinstance(unit, Segment):
                 values.update(run_merged(runner, values, unit.inputs))
                 if observer is not None:
                     for name in unit.graded:
-                        observer.observe_graded(name, first, values[name])
+                        graded = self.backend.to_host(values[name])
+                        observer.observe_graded(name, first, graded)
             else:
                 chunk = self.make_chunk(unit, runner, values, states, first)
                 chunk.record = observer is not None
@@ -138,7 +138,9 @@ class Engine:
     def show(
         self, observer: Observer, unit: Stateful, first: int, outputs: Array, counts: Array
     ) -> None:
-        """Observers see [C,N,*] in the usual order."""
+        """Observers see [C,N,*] on the host and in the usual order."""
+        outputs = self.backend.to_host(outputs)
+        counts = None if counts is None else self.backend.to_host(counts)
         if unit.output in self.blocked:
             block = self.backend.channel_block
             outputs = from_blocks(outputs, block)
@@ -154,19 +156,19 @@ class Engine:
         first: int,
     ) -> Chunk:
         """What a stateful operator sees of one chunk."""
-        names = unit.operator.base_inputs()
+        names, constants = unit.operator.base_inputs(), self.constants[unit.name]
 
         def evaluate(arrays: Sequence[Array]) -> Array:
             steps, images = arrays[unit.operator.signature.moving[0]].shape[:2]
             merged = {
-                name: merge(array) if index not in unit.constants else array
+                name: merge(array) if index not in constants else array
                 for index, (name, array) in enumerate(zip(names, arrays, strict=True))
             }
             (result,) = runner(merged).values()
             return result.reshape(steps, images, *result.shape[1:])
 
         inputs = [
-            unit.constants[index] if index in unit.constants else values[name]
+            constants[index] if index in constants else values[name]
             for index, name in enumerate(unit.inputs)
         ]
         held = [states[name] for name in unit.states]
@@ -175,25 +177,27 @@ class Engine:
 
     def run_head(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Everything before the first neuron, once."""
-        values = dict(feeds)
+        values = {name: self.backend.to_device(array) for name, array in feeds.items()}
         if self.head is not None:
-            values.update(self.head(feeds))
+            values.update(self.head(values))
         return {name: array[np.newaxis] for name, array in values.items()}
 
     def head_over_time(self, feeds: Mapping[str, Array], first: int, last: int) -> dict[str, Array]:
         """The head on every frame of a sequence."""
-        values = {name: array[first - 1 : last] for name, array in feeds.items()}
+        values = {
+            name: self.backend.to_device(array[first - 1 : last]) for name, array in feeds.items()
+        }
         if self.head is not None and self.plan.head is not None:
             values.update(run_merged(self.head, values, self.plan.head.inputs))
         return values
 
     def answer(self, values: Mapping[str, Array], index: int) -> dict[str, Array]:
-        """The tail on one step of a chunk."""
+        """The tail on one step of a chunk; the answers lie on the host."""
         chosen = {name: values[name][index] for name in self.plan.answers}
         if self.tail is not None:
-            feeds = {name: np.ascontiguousarray(array) for name, array in chosen.items()}
-            chosen.update(self.tail(feeds))
-        return {name: chosen[name] for name in self.plan.outputs}
+            contiguous = self.backend.xp.ascontiguousarray
+            chosen.update(self.tail({name: contiguous(array) for name, array in chosen.items()}))
+        return {name: self.backend.to_host(chosen[name]) for name in self.plan.outputs}
 
     def zero_states(self, images: int) -> dict[str, Array]:
         """Every state at zero, for this many images."""
@@ -205,38 +209,6 @@ class Engine:
             for unit in self.plan.stateful
             for name, shape in zip(unit.states, unit.state_shapes, strict=True)
         }
-
-    def images_at_once(self, timesteps: int) -> int:
-        """How many images at once run fastest within the memory budget; at least one."""
-        together = max(1, self.rows // min(timesteps, STEPS_TOGETHER))
-        size = self.plan.footprint
-        fitting = self.memory // max(1, size.state_bytes + size.row_bytes)
-        return max(1, min(MAX_IMAGES, together, fitting))
-
-    def chunk_steps(self, images: int) -> int:
-        """How many steps at once fit cache and memory budget; at least one."""
-        size = self.plan.footprint
-        left = self.memory - images * size.state_bytes
-        return max(1, min(self.rows, left // max(1, size.row_bytes)) // images)
-
-    @property
-    def rows(self) -> int:
-        """Images times steps of a chunk that runs fastest.
-
-        Its tensors should stay in the cache, unless weights, which each chunk reads once from
-        memory, outweigh them.
-        """
-        size = self.plan.footprint
-        wanted = max(CACHED_BYTES, size.usual_weights)
-        return max(FEWEST_ROWS, wanted // max(1, size.usual_bytes))
-
-
-def default_memory() -> int:
-    """A quarter of the memory that is free now, in bytes."""
-    names = getattr(os, "sysconf_names", {})
-    if "SC_AVPHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
-        return UNKNOWN_FREE // FREE_SHARE
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // FREE_SHARE
 
 
 def sole_readers(plan: Plan) -> set[int]:
@@ -254,11 +226,11 @@ def sole_readers(plan: Plan) -> set[int]:
     }
 
 
-def over_time(array: Array, length: int) -> Array:
+def over_time(xp: Any, array: Array, length: int) -> Array:
     """A constant [1,N,*] as [C,N,*] without a copy; anything else as it is."""
     if array.shape[0] == length:
         return array
-    return np.broadcast_to(array, (length, *array.shape[1:]))
+    return xp.broadcast_to(array, (length, *array.shape[1:]))
 
 
 def merge(array: Array) -> Array:

@@ -5,7 +5,8 @@ reference implementation that the onnx package brings, one node at a time. Calls
 functions execute the function's body.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from onnx2snn_runtime.program import Body, Run, Step, bind, captured, mark_dead
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 OLDEST_OPSET = 18
+Replacement = Callable[[Call], Callable[..., Any]]
+"""Makes, for one node, a function with the arguments of a function of the registry."""
+NOTHING: Mapping[str, Replacement] = MappingProxyType({})
 
 
 class Interpreter:
@@ -32,14 +36,17 @@ class Interpreter:
     Args:
         model: the model, with the weights loaded.
         xp: the array module to compute on, ``numpy`` or ``cupy``.
+        replaced: by operator name, what makes another function of a node than the registry has.
 
     Raises:
         UnsupportedError: nodes that cannot be run, all of them.
         ModelError: the model is broken: an unreadable weight, a tensor that nothing makes.
     """
 
-    def __init__(self, model: onnx.ModelProto, xp: Any = np) -> None:
-        compiler = _Compiler(model, xp)
+    def __init__(
+        self, model: onnx.ModelProto, xp: Any = np, replaced: Mapping[str, Replacement] = NOTHING
+    ) -> None:
+        compiler = _Compiler(model, xp, replaced)
         graph = model.graph
         self.xp = xp
         self.outputs = tuple(value.name for value in graph.output)
@@ -79,9 +86,12 @@ class Interpreter:
 class _Compiler:
     """Decodes nodes into steps, and collects everything that cannot be run."""
 
-    def __init__(self, model: onnx.ModelProto, xp: Any) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, xp: Any, replaced: Mapping[str, Replacement]
+    ) -> None:
         self.model = model
         self.xp = xp
+        self.replaced = replaced
         self.functions = {(item.domain, item.name): item for item in model.functions}
         self.findings: list[Finding] = []
         self.calls: list[tuple[str, str]] = []
@@ -158,6 +168,8 @@ class _Compiler:
         outputs = max((i + 1 for i, name in enumerate(node.output) if name), default=1)
         call = Call(self.xp, attributes, opset, outputs)
         function, xp = OPERATORS[node.op_type].function, self.xp
+        if node.op_type in self.replaced:
+            function = self.replaced[node.op_type](call)
 
         def run(inputs: Sequence[Array | None], values: Mapping[str, Array]) -> Sequence[Array]:
             del values
@@ -245,4 +257,4 @@ def _decode(attribute: onnx.AttributeProto) -> Any:
     return value
 
 
-__all__ = ["Interpreter"]
+__all__ = ["Interpreter", "Replacement"]

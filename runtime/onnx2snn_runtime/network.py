@@ -10,19 +10,22 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx
 
-from onnx2snn_runtime.backends import open_backend
+from onnx2snn_runtime.backends import EXACT, Backend, open_backend
 from onnx2snn_runtime.early_exit import ExitRule, run_batch
 from onnx2snn_runtime.engine import Engine, Observer
 from onnx2snn_runtime.errors import BackendError, DataError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import read_metadata
+from onnx2snn_runtime.parts import Answer, Feeds, count_images, run_in_parts, window
 from onnx2snn_runtime.plan import Plan, Shape, Stateful, make_plan
 from onnx2snn_runtime.preprocessing import Preprocessing
 
 Array = Any
 Watching = TypeVar("Watching", bound=Observer)
+Seen = TypeVar("Seen", bound=Observer | None)
 MAX_TIMESTEPS = 1_000_000
 DEFAULT_TIMESTEPS = 8
+READ_IMAGES = 32  # from disk at once, at least
 
 
 @dataclass
@@ -68,9 +71,11 @@ class Network:
 
     Args:
         model: the file's content, one step of the network.
-        backend: ``auto``, ``numpy``, ``onnxruntime`` or ``cupy``.
+        backend: ``auto``, ``numpy``, ``onnxruntime``, ``cupy``, or one that is open already.
         threads: CPU threads, None for the library's default.
-        memory: bytes that states and activations may take; default: a quarter of what is free.
+        memory: bytes that states and activations may take; default: a share of what is free.
+        compute: arithmetic of convolutions and matrix products, ``fp32`` unless the backend offers
+            others (``cupy``: tf32, fp16).
 
     Attributes:
         memory: as given.
@@ -86,17 +91,25 @@ class Network:
         self,
         model: onnx.ModelProto,
         *,
-        backend: str = "auto",
+        backend: str | Backend = "auto",
         threads: int | None = None,
         memory: int | None = None,
+        compute: str = EXACT,
     ) -> None:
         self.model, self.memory = model, memory
         self.metadata = read_metadata(model)
         self.plan: Plan = make_plan(model)
         stored = self.metadata.get("preprocessing")
         self.preprocessing = Preprocessing.from_json(stored) if stored else None
-        self.backend, self.backend_reason = open_backend(backend, threads)
-        self.engine = Engine(self.plan, self.backend, memory)
+        self.backend, self.backend_reason = (
+            open_backend(backend, threads, compute)
+            if isinstance(backend, str)
+            else (backend, "handed over")
+        )
+        try:
+            self.engine = Engine(self.plan, self.backend, memory)
+        except self.backend.out_of_memory as problem:
+            raise BackendError(f"the weights do not fit the memory: {problem}") from problem
 
     @property
     def input_shapes(self) -> dict[str, Shape]:
@@ -129,6 +142,11 @@ class Network:
                 advice="run fewer steps, or convert with --precision float",
             )
         return steps
+
+    @property
+    def images_to_read(self) -> int:
+        """How many images to read from disk at once: as many as a device takes, if it has one."""
+        return max(READ_IMAGES, self.engine.schedule.images_at_once(self.recommended_timesteps))
 
     @property
     def exit_rule(self) -> ExitRule | None:
@@ -168,8 +186,8 @@ class Network:
             self.recommended_timesteps if timesteps is None else timesteps, feeds, sequence
         )
         batches = self.split(feeds, steps[-1], sequence, batch_size)
-        recorders = [SpikeRecorder() if record else None for _ in batches]
-        by_step = self.run_batches(batches, steps, recorders, sequence)
+        watch = SpikeRecorder if record else _no_observer
+        by_step, recorders = self.run_batches(batches, steps, watch, sequence)
         spikes = _join([recorder.spikes for recorder in recorders if recorder])
         return Result(by_step[steps[-1]], by_step, steps[-1], spikes)
 
@@ -196,13 +214,11 @@ class Network:
             raise UsageError("early exit takes pictures, not sequences, and records no spikes")
         wanted = rule.steps[-1] if timesteps is None else timesteps
         last = self.check_steps(wanted, feeds, sequence)[-1]
-        with ThreadPoolExecutor(self.backend.batches_at_once) as pool:
-            parts = list(
-                pool.map(
-                    lambda batch: run_batch(self.engine, batch, rule, last),
-                    self.split(feeds, 1, batch_size=batch_size),
-                )
-            )
+        parts = self.run_parts(
+            self.split(feeds, 1, batch_size=batch_size),
+            last,
+            lambda batch: run_batch(self.engine, batch, rule, last),
+        )
         outputs = _join([answer for answer, _ in parts])
         used = np.concatenate([steps for _, steps in parts])
         return Result(outputs, {last: outputs}, last, exit_steps=used)
@@ -215,12 +231,21 @@ class Network:
         Args:
             images: as for ``run``, one batch.
             timesteps: number of steps; default: what the converter recommends.
+
+        Raises:
+            BackendError: the memory does not hold the batch.
         """
         feeds, sequence = self.check_feeds(images)
         wanted = timesteps or self.recommended_timesteps
         last = self.check_steps(wanted, feeds, sequence)[-1]
-        for _, answer in self.engine.run(feeds, range(1, last + 1), sequence=sequence):
-            yield answer
+        try:
+            for _, answer in self.engine.run(feeds, range(1, last + 1), sequence=sequence):
+                yield answer
+        except self.backend.out_of_memory as problem:
+            raise BackendError(
+                f"not enough memory for {count_images(feeds, sequence)} images at once: {problem}",
+                advice="stream fewer images at a time",
+            ) from problem
 
     def observe(
         self,
@@ -243,9 +268,7 @@ class Network:
             UsageError: more steps than the network is proven for.
         """
         self.check_steps(steps, feeds, sequence=False)
-        batches = self.split(feeds, steps[-1])
-        observers = [make_observer() for _ in batches]
-        return self.run_batches(batches, steps, observers), observers
+        return self.run_batches(self.split(feeds, steps[-1]), steps, make_observer)
 
     def split(
         self,
@@ -261,40 +284,50 @@ class Network:
         """
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch-size must be at least 1, got {batch_size}")
-        count = next(iter(feeds.values())).shape[1 if sequence else 0]
+        count = count_images(feeds, sequence)
         if batch_size is None:
             share = math.ceil(count / self.backend.batches_at_once)
-            fastest = min(share, self.engine.images_at_once(timesteps))
+            fastest = min(share, self.engine.schedule.images_at_once(timesteps))
             batch_size = math.ceil(count / math.ceil(count / fastest))
-        windows = [slice(start, start + batch_size) for start in range(0, count, batch_size)]
         return [
-            {k: v[:, window] if sequence else v[window] for k, v in feeds.items()}
-            for window in windows
+            window(feeds, start, start + batch_size, sequence)
+            for start in range(0, count, batch_size)
         ]
 
     def run_batches(
         self,
-        batches: Sequence[dict[str, Array]],
+        batches: Sequence[Feeds],
         steps: Sequence[int],
-        observers: Sequence[Observer | None],
+        make_observer: Callable[[], Seen],
         sequence: bool = False,
-    ) -> dict[int, dict[str, Array]]:
-        """Answers of all batches by step, as many batches at once as the backend likes."""
+    ) -> tuple[dict[int, dict[str, Array]], list[Seen]]:
+        """Answers of all batches by step, and an observer of each part of the images."""
 
-        def run(batch: dict[str, Array], observer: Observer | None) -> dict[int, dict[str, Array]]:
-            try:
-                return dict(self.engine.run(batch, steps, sequence=sequence, observer=observer))
-            except MemoryError as problem:
-                raise BackendError(
-                    f"not enough memory for {len(next(iter(batch.values())))} images at once",
-                    advice="give a smaller --batch-size or --memory",
-                ) from problem
-            except (ArithmeticError, LookupError, TypeError, ValueError) as problem:
-                raise BackendError(f"the network failed while it ran: {problem}") from problem
+        def run(batch: Feeds) -> tuple[dict[int, dict[str, Array]], Seen]:
+            observer = make_observer()
+            answers = self.engine.run(batch, steps, sequence=sequence, observer=observer)
+            return dict(answers), observer
 
+        parts = self.run_parts(batches, steps[-1], run, sequence)
+        joined = {t: _join([answers[t] for answers, _ in parts]) for t in steps}
+        return joined, [observer for _, observer in parts]
+
+    def run_parts(
+        self,
+        batches: Sequence[Feeds],
+        timesteps: int,
+        work: Callable[[Feeds], Answer],
+        sequence: bool = False,
+    ) -> list[Answer]:
+        """``work`` on all batches, as many at once as the backend likes."""
+
+        def run(batch: Feeds) -> list[Answer]:
+            return run_in_parts(self.engine, batch, timesteps, work, sequence)
+
+        if self.backend.batches_at_once == 1:  # libraries keep handles for each thread
+            return [answer for batch in batches for answer in run(batch)]
         with ThreadPoolExecutor(self.backend.batches_at_once) as pool:
-            parts = list(pool.map(run, batches, observers))
-        return {t: _join([part[t] for part in parts]) for t in steps}
+            return [answer for part in pool.map(run, batches) for answer in part]
 
     def check_feeds(self, images: Array | Mapping[str, Array]) -> tuple[dict[str, Array], bool]:
         """The images by input name as float32, and whether they are a sequence [T,N,*].
@@ -373,6 +406,7 @@ def load(
     threads: int | None = None,
     *,
     memory: int | None = None,
+    compute: str = EXACT,
 ) -> Network:
     """Load a spiking network from a ``.snn.onnx`` file.
 
@@ -380,13 +414,21 @@ def load(
         path: the file.
         backend: ``auto``, ``numpy``, ``onnxruntime`` or ``cupy``.
         threads: CPU threads, None for the library's default.
-        memory: bytes that states and activations may take; default: a quarter of what is free.
+        memory: bytes that states and activations may take; default: a share of what is free.
+        compute: arithmetic of convolutions and matrix products, ``fp32`` unless the backend offers
+            others (``cupy``: tf32, fp16).
 
     Raises:
         ModelError: the file cannot be read or is not a spiking network.
         BackendError: the backend cannot run here.
     """
-    return Network(load_model(path), backend=backend, threads=threads, memory=memory)
+    return Network(
+        load_model(path), backend=backend, threads=threads, memory=memory, compute=compute
+    )
+
+
+def _no_observer() -> None:
+    """Nobody watches."""
 
 
 def _join(parts: Sequence[dict[str, Array]]) -> dict[str, Array]:

@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT
 from onnx2snn_runtime.neurons import StatefulOperator, parse_node
 from onnx2snn_runtime.ops.behaviour import is_affine
+from onnx2snn_runtime.schedule import Footprint
 from onnx2snn_runtime.spiking_checks import check_spiking
 
 Shape = tuple[int | str, ...]
@@ -69,23 +70,6 @@ class Stateful:
     state_shapes: tuple[Shape, ...]
     output: str
     level: int
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Bytes that a network takes while it runs.
-
-    Attributes:
-        state_bytes: all states of one image.
-        row_bytes: all tensors that are alive together, for one image and one step.
-        usual_bytes: mean size of the tensors that units make, for one image and one step.
-        usual_weights: mean size of the weights of a segment.
-    """
-
-    state_bytes: int
-    row_bytes: int
-    usual_bytes: int
-    usual_weights: int
 
 
 @dataclass(frozen=True)

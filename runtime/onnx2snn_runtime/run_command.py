@@ -8,13 +8,15 @@ import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx2snn_runtime.limits import add_limit_arguments
 
+if TYPE_CHECKING:
+    from onnx2snn_runtime.network import Network
+
 MANY_TIMESTEPS = 4096
 MEBIBYTE = 2**20
-READ_IMAGES = 32  # images read from disk at once
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +47,13 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory",
         type=int,
         metavar="MIB",
-        help="for states and activations (default: a quarter of what is free)",
+        help="for states and activations (default: a share of what is free)",
+    )
+    parser.add_argument(
+        "--compute",
+        default="fp32",
+        metavar="fp32|tf32|fp16",
+        help="arithmetic of convolutions; tf32 and fp16 on the backend cupy only (fp32)",
     )
 
 
@@ -61,8 +69,8 @@ def add_clobber_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-clobber", action="store_true", help="never replace a file")
 
 
-def memory_budget(options: argparse.Namespace) -> int | None:
-    """Bytes of ``--memory`` if it is given, and a check of ``--batch-size``.
+def check_backend_arguments(options: argparse.Namespace) -> None:
+    """Check the numbers among them, before any work.
 
     Raises:
         UsageError: one of them is below 1.
@@ -71,7 +79,22 @@ def memory_budget(options: argparse.Namespace) -> int | None:
 
     if any(value is not None and value < 1 for value in (options.memory, options.batch_size)):
         raise UsageError("--memory and --batch-size must be at least 1")
-    return None if options.memory is None else options.memory * MEBIBYTE
+
+
+def open_network(options: argparse.Namespace) -> "Network":
+    """The network of a command line, on the backend that it asks for.
+
+    Raises:
+        ModelError: the file cannot be read or is not a spiking network.
+        UsageError: an option is out of range, or the backend does not offer it.
+        BackendError: the backend cannot run here.
+    """
+    from onnx2snn_runtime.network import load
+
+    memory = None if options.memory is None else options.memory * MEBIBYTE
+    return load(
+        options.model, options.backend, options.threads, memory=memory, compute=options.compute
+    )
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -86,17 +109,16 @@ def run_command(options: argparse.Namespace) -> int:
     from onnx2snn_runtime.data import input_batches, open_inputs
     from onnx2snn_runtime.errors import DataError, UsageError
     from onnx2snn_runtime.files import check_writable, write_bytes_atomic
-    from onnx2snn_runtime.network import load
     from onnx2snn_runtime.preprocessing import Preprocessing
 
-    memory = memory_budget(options)
+    check_backend_arguments(options)
     if options.timesteps is not None and options.timesteps < 1:
         raise UsageError(f"--timesteps must be at least 1, got {options.timesteps}")
     if options.timesteps is not None and options.timesteps > MANY_TIMESTEPS:
         print(f"warning: {options.timesteps} timesteps take long", file=sys.stderr)  # noqa: T201
     if options.output:
         check_writable(options.output, inputs=[options.model, options.input])
-    network = load(options.model, options.backend, options.threads, memory=memory)
+    network = open_network(options)
     preprocessing = Preprocessing.parse(options.preprocess) or network.preprocessing
     datasets = open_inputs(options.input, list(network.input_shapes))
     shapes = {
@@ -108,7 +130,7 @@ def run_command(options: argparse.Namespace) -> int:
             images, options.timesteps, batch_size=options.batch_size, early_exit=options.early_exit
         )
         for images in input_batches(
-            datasets, options.batch_size or READ_IMAGES, shapes, preprocessing
+            datasets, options.batch_size or network.images_to_read, shapes, preprocessing
         )
     ]
     if not parts:

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from onnx2snn.commands.doctor import findings, requirements
+from onnx2snn.commands.doctor import findings, gpu_text, requirements
 from onnx2snn_runtime.backends import backend_classes
 
 
@@ -34,6 +34,41 @@ def test_every_backend_and_requirement_is_told():
         assert requirements()["matplotlib"] == "extra report"
         assert "pytest" not in requirements()
         assert found["packages"]["numpy"]["version"]
+
+
+def test_a_package_of_several_extras(monkeypatch):
+    lines = [
+        "numpy>=1.26", "numba>=0.61; extra == 'cpu'", "numba>=0.61; extra == 'ort-gpu'",
+        "cupy-cuda12x[ctk]>=14; extra == 'gpu-cu12'", "pytest>=8; extra == 'dev'",
+    ]  # fmt: skip
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: lines)
+    assert requirements() == {
+        "numpy": "base", "numba": "extra cpu, ort-gpu", "cupy-cuda12x": "extra gpu-cu12",
+    }  # fmt: skip
+
+
+def test_a_machine_without_a_gpu_says_what_to_install():
+    found = findings()["gpu"]
+    if not found["why_not"]:
+        assert found["device"]["name"] and found["engines"]["columns"] == ""
+        return
+    assert found["device"] is None
+    assert "CuPy" in found["why_not"]
+    if importlib.util.find_spec("cupy") is None:
+        assert "pip install 'onnx2snn[gpu]'" in found["why_not"]
+    text = gpu_text(found)
+    assert text.startswith("none, ")
+
+
+def test_a_gpu_is_described():
+    text = gpu_text({
+        "why_not": "",
+        "device": {"name": "A card", "memory_bytes": 80 * 10**9, "driver": "13.0",
+                   "cupy": "14.2.0", "runtime": "13.0"},
+        "engines": {"cudnn": "not installed", "columns": ""},
+    })  # fmt: skip
+    assert text.startswith("A card with 80 GB, driver for CUDA 13.0")
+    assert text.endswith("engine cudnn: not installed; engine columns: works")
 
 
 def test_two_runtimes_over_each_other(tmp_path, monkeypatch):

@@ -5,23 +5,45 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import onnx
 
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
+from onnx2snn_runtime.schedule import CacheSchedule, Footprint, Schedule, default_memory
 
 Array = Any
+EXACT = "fp32"
 Runner = Callable[[Mapping[str, Array]], dict[str, Array]]
 """Runs a stateless model: arrays by input name to arrays by output name."""
 
 
 class Backend(ABC):
-    """Runs stateless models, and stateful operators over a chunk of timesteps."""
+    """Runs stateless models, and stateful operators over a chunk of timesteps.
+
+    Args:
+        threads: CPU threads, None for the library's default.
+        compute: arithmetic of convolutions and matrix products, one of ``computes``.
+
+    Attributes:
+        name: what ``--backend`` takes.
+        computes: arithmetics that it offers, the default first.
+        out_of_memory: what it raises when an allocation does not fit.
+        xp: array module of the states and signals.
+    """
 
     name: ClassVar[str]
+    computes: ClassVar[tuple[str, ...]] = (EXACT,)
+    out_of_memory: tuple[type[Exception], ...] = (MemoryError,)
     xp: Any
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, compute: str = EXACT) -> None:
         self.threads = threads
+        self.compute = compute
+
+    @property
+    def description(self) -> str:
+        """What it runs on, where there is more to tell than its name."""
+        return ""
 
     @property
     def batches_at_once(self) -> int:
@@ -48,6 +70,8 @@ class Backend(ABC):
     ) -> Runner:
         """Prepare a stateless model for repeated runs.
 
+        The runner takes arrays of ``xp`` or of NumPy, and gives back what it was given.
+
         Args:
             model: batch first; the results must not depend on how images are batched.
             threads: CPU threads of one run; default: as many as the backend may use.
@@ -58,6 +82,23 @@ class Backend(ABC):
     def scan(self, operator: StatefulOperator, chunk: Chunk) -> Array:
         """All steps of a chunk of one stateful operator; returns y [C,N,*]."""
         return operator.scan(self.xp, chunk)
+
+    def schedule(self, size: Footprint, memory: int | None) -> Schedule:
+        """What runs at once, within ``memory`` bytes or, if None, a share of what is free."""
+        budget = default_memory() if memory is None else memory
+        return CacheSchedule(size, budget // self.batches_at_once)
+
+    def to_device(self, array: Any) -> Array:
+        """An array of NumPy where the backend computes."""
+        return self.xp.asarray(array)
+
+    def to_host(self, array: Array) -> Any:
+        """An array of the backend as one of NumPy."""
+        return np.asarray(array)
+
+    def release(self) -> None:
+        """Give back memory that is kept for later, as it has run out."""
+        return
 
 
 def usable_processors() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx2snn_runtime.backends.base import Array, Backend, Runner, usable_processors
+from onnx2snn_runtime.backends.base import EXACT, Array, Backend, Runner, usable_processors
 from onnx2snn_runtime.backends.blocked_models import channel_block, with_blocks
 from onnx2snn_runtime.backends.large_models import split_weights
 from onnx2snn_runtime.errors import BackendError
@@ -16,6 +16,7 @@ from onnx2snn_runtime.format import BATCH
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 
 LOG_ERRORS_ONLY = 3
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class OnnxruntimeBackend(Backend):
@@ -24,8 +25,8 @@ class OnnxruntimeBackend(Backend):
     name = "onnxruntime"
     xp = np
 
-    def __init__(self, threads: int | None = None) -> None:
-        super().__init__(threads)
+    def __init__(self, threads: int | None = None, compute: str = EXACT) -> None:
+        super().__init__(threads, compute)
         self.fused = importlib.util.find_spec("numba") is not None
 
     @property
@@ -52,7 +53,11 @@ class OnnxruntimeBackend(Backend):
         threads: int | None = None,
         blocked: Collection[str] = (),
     ) -> Runner:
-        """A session on the model."""
+        """A session on the model.
+
+        With ``threads`` it is a part of a spiking network, whose laws run on the CPU. Without, it
+        is a network by itself, as in calibration, and runs on CUDA where onnxruntime-gpu offers it.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -69,7 +74,7 @@ class OnnxruntimeBackend(Backend):
             options.add_external_initializers(list(beside), arrays)
         try:
             session = onnxruntime.InferenceSession(
-                graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                graph.SerializeToString(), options, providers=_providers(threads is None)
             )
         except Exception as error:
             raise BackendError(f"onnxruntime refuses the model: {error}") from error
@@ -91,6 +96,15 @@ class OnnxruntimeBackend(Backend):
             if fused.handles(operator):
                 return fused.scan(operator, chunk)
         return operator.scan(self.xp, chunk)
+
+
+def _providers(is_alone: bool) -> list[Any]:
+    """Where a session may run, the preferred place first."""
+    import onnxruntime
+
+    if is_alone and CUDA in onnxruntime.get_available_providers():
+        return [(CUDA, {"use_tf32": "0"}), CPU]
+    return [CPU]
 
 
 def _has_known_shapes(session: Any) -> bool:

@@ -1,5 +1,6 @@
 """Arithmetic of several tensors, and matrix products."""
 
+from collections.abc import Callable
 from functools import reduce
 
 from onnx2snn_runtime.ops.bookkeeping import is_integer, widened
@@ -86,12 +87,23 @@ def matrix_product(call: Call, a: Array, b: Array) -> Array:
 @operator("Gemm", Law.AFFINE_ONE)
 def general_matrix_product(call: Call, a: Array, b: Array, c: Array | None = None) -> Array:
     """Fully connected layer: alpha · a·b + beta · c, with a and b transposed on request."""
+
+    # row by row: a product of many rows may round otherwise than a product of few
+    def by_rows(left: Array, right: Array) -> Array:
+        return call.xp.matmul(left[:, None, :], right)[:, 0, :]
+
+    return gemm_by(by_rows, call, a, b, c)
+
+
+def gemm_by(
+    product: Callable[[Array, Array], Array], call: Call, a: Array, b: Array, c: Array | None
+) -> Array:
+    """A Gemm node by any product of two matrices."""
     left, right = widened(a), widened(b)
     left = left.T if call.get("transA", 0) else left
     right = right.T if call.get("transB", 0) else right
     alpha, beta = call.get("alpha", 1.0), call.get("beta", 1.0)
-    # row by row: a product of many rows may round otherwise than a product of few
-    result = call.xp.matmul(left[:, None, :], right)[:, 0, :]
+    result = product(left, right)
     if alpha != 1:
         result = (result * alpha).astype(result.dtype, copy=False)
     if c is not None and beta != 0:

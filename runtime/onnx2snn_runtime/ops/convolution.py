@@ -1,8 +1,9 @@
 """Convolution and transposed convolution, 1-D to N-D, grouped and depthwise."""
 
-from collections.abc import Sequence
-from itertools import product
+import itertools
+from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 from onnx2snn_runtime.ops.bookkeeping import per_channel, widened
 from onnx2snn_runtime.ops.registry import Array, Call, Law, operator
@@ -15,6 +16,7 @@ from onnx2snn_runtime.ops.windows import (
     spread,
 )
 
+Product = Callable[..., Array]
 COLUMN_BYTES = 16 * 2**20  # windows are copied out in blocks of images of about this size
 
 
@@ -34,53 +36,71 @@ def convolution(call: Call, x: Array, weight: Array, bias: Array | None = None) 
     source = padded(call, widened(x), windows, 0)
     kernel = widened(weight)
     if weight.shape[1] == 1 and groups > 1:
-        result = _depthwise(call, source, kernel, windows)
+        result = depthwise(call.xp, source, kernel, windows)
     else:
-        result = _by_columns(call, source, kernel, windows, groups)
+        result = by_columns(call.xp, source, kernel, windows, groups)
     if bias is not None:
         result += per_channel(widened(bias), x.ndim)
     return result.astype(x.dtype, copy=False)
 
 
-def _depthwise(call: Call, source: Array, weight: Array, windows: Windows) -> Array:
+def depthwise(xp: Any, source: Array, weight: Array, windows: Windows) -> Array:
     """Every channel has its own filters: sum over the taps, no matrix product."""
     channels = source.shape[1]
     filters = weight.shape[0] // channels
     shape = (source.shape[0], channels, filters, *windows.outputs)
-    result = call.xp.zeros(shape, dtype=source.dtype)
+    result = xp.zeros(shape, dtype=source.dtype)
     axes = range(len(windows.kernel))
-    for index in product(*(range(size) for size in windows.kernel)):
+    for index in itertools.product(*(range(size) for size in windows.kernel)):
         taps = tuple(windows.taps(axis)[index[axis]] for axis in axes)
         factors = weight[(slice(None), 0, *index)].reshape((channels, filters) + (1,) * len(axes))
         result += source[(slice(None), slice(None), None, *taps)] * factors
     return result.reshape((source.shape[0], -1, *windows.outputs))
 
 
-def _by_columns(call: Call, source: Array, weight: Array, windows: Windows, groups: int) -> Array:
-    """Copy the windows into columns (im2col), then one matrix product per block of images."""
+def by_columns(
+    xp: Any,
+    source: Array,
+    weight: Array,
+    windows: Windows,
+    groups: int,
+    product: Product | None = None,
+    column_bytes: int = COLUMN_BYTES,
+) -> Array:
+    """Copy the windows into columns (im2col), then one matrix product per block of images.
+
+    Args:
+        xp: array module.
+        source: padded input [N,C,*].
+        weight: [M,C/groups,*].
+        windows: where the windows lie.
+        groups: parts that channels and filters fall into.
+        product: the matrix product, called as ``xp.matmul`` is; default that one.
+        column_bytes: size of the columns of a block of images.
+    """
     images, channels = source.shape[:2]
     filters, depth = weight.shape[0], prod(weight.shape[1:])
     positions = prod(windows.outputs)
     matrix = weight.reshape(groups, filters // groups, depth)
-    result = call.xp.empty((images, groups, filters // groups, positions), dtype=source.dtype)
+    result = xp.empty((images, groups, filters // groups, positions), dtype=source.dtype)
     per_image = channels * prod(windows.kernel) * positions * source.dtype.itemsize
-    block = max(1, COLUMN_BYTES // max(1, per_image))
+    block = max(1, column_bytes // max(1, per_image))
     for start in range(0, images, block):
         part = source[start : start + block]
-        columns = _columns(call, part, windows).reshape(len(part), groups, depth, positions)
-        call.xp.matmul(matrix, columns, out=result[start : start + block])
+        columns = _columns(xp, part, windows).reshape(len(part), groups, depth, positions)
+        (product or xp.matmul)(matrix, columns, out=result[start : start + block])
     return result.reshape(images, filters, *windows.outputs)
 
 
-def _columns(call: Call, source: Array, windows: Windows) -> Array:
+def _columns(xp: Any, source: Array, windows: Windows) -> Array:
     """All windows of x [N,C,*] as columns [N,C,kernel,outputs]."""
     axes = len(windows.kernel)
     if prod(windows.kernel) == 1:
         taps = tuple(windows.taps(axis)[0] for axis in range(axes))
         return source[(slice(None), slice(None), *taps)]
     shape = (*source.shape[:2], *windows.kernel, *windows.outputs)
-    columns = call.xp.empty(shape, dtype=source.dtype)
-    for index in product(*(range(size) for size in windows.kernel)):
+    columns = xp.empty(shape, dtype=source.dtype)
+    for index in itertools.product(*(range(size) for size in windows.kernel)):
         taps = tuple(windows.taps(axis)[index[axis]] for axis in range(axes))
         columns[(slice(None), slice(None), *index)] = source[(slice(None), slice(None), *taps)]
     return columns
@@ -107,7 +127,7 @@ def transposed_convolution(call: Call, x: Array, weight: Array, bias: Array | No
         )
     ]  # fmt: skip
     canvas = call.xp.zeros((images, groups * filters, *full), dtype=columns.dtype)
-    for index in product(*(range(size) for size in kernel)):
+    for index in itertools.product(*(range(size) for size in kernel)):
         taps_here = tuple(windows.taps(axis)[index[axis]] for axis in range(len(kernel)))
         canvas[(slice(None), slice(None), *taps_here)] += columns[
             (slice(None), slice(None), *index)

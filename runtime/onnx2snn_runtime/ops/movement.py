@@ -124,8 +124,13 @@ def scatter_many(call: Call, x: Array, indices: Array, updates: Array) -> Array:
     reduction = call.get("reduction", "none")
     if reduction == "none":
         result[position] = updates
+    elif reduction == "mul":  # CuPy scatters no products
+        depth = indices.shape[-1]
+        factors = updates.reshape(-1, *x.shape[depth:])
+        for place, factor in zip(indices.reshape(-1, depth).tolist(), factors, strict=True):
+            result[tuple(place)] *= factor
     else:
-        combine = {"add": "add", "mul": "multiply", "max": "maximum", "min": "minimum"}[reduction]
+        combine = {"add": "add", "max": "maximum", "min": "minimum"}[reduction]
         getattr(call.xp, combine).at(result, position, updates)
     return result
 
@@ -136,7 +141,7 @@ def expand(call: Call, x: Array, shape: Array) -> Array:
     sizes = integers(shape)
     ndim = max(x.ndim, len(sizes))
     own, wanted = ([1] * (ndim - len(s)) + list(s) for s in (x.shape, sizes))
-    target = [b if a == 1 else a for a, b in zip(own, wanted, strict=True)]
+    target = tuple(b if a == 1 else a for a, b in zip(own, wanted, strict=True))
     return call.xp.broadcast_to(x, target)
 
 

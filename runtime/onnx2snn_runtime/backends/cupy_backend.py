@@ -1,0 +1,96 @@
+"""The GPU: operators on CuPy, convolutions by cuDNN or cuBLAS, the laws by kernels of our own."""
+
+from collections.abc import Collection, Mapping
+
+import onnx
+
+from onnx2snn_runtime import kernels
+from onnx2snn_runtime.backends.base import EXACT, Array, Backend, Runner
+from onnx2snn_runtime.gpu import (
+    COMPUTES,
+    CupyDevice,
+    Device,
+    LinearEngine,
+    choose_engine,
+    why_no_device,
+)
+from onnx2snn_runtime.gpu.linear import replacements
+from onnx2snn_runtime.interpreter import Interpreter
+from onnx2snn_runtime.neurons import Chunk, StatefulOperator
+from onnx2snn_runtime.schedule import DeviceSchedule, Footprint, Schedule
+
+USED_PERCENT = 60  # of the memory that is free; the rest is for columns, workspaces and the pool
+
+
+class CupyBackend(Backend):
+    """Interprets stateless models on a device.
+
+    Args:
+        threads: not used.
+        compute: arithmetic of convolutions, see ``LinearEngine``.
+        device: where to compute; default: the current CUDA device.
+        engine: what convolves; default: the best that works here.
+    """
+
+    name = "cupy"
+    computes = COMPUTES
+
+    def __init__(
+        self,
+        threads: int | None = None,
+        compute: str = EXACT,
+        device: Device | None = None,
+        engine: LinearEngine | None = None,
+    ) -> None:
+        super().__init__(threads, compute)
+        self.device = CupyDevice() if device is None else device
+        self.xp = self.device.xp
+        self.passed = ""
+        if engine is None:
+            engine, self.passed = choose_engine(self.device, compute)
+        self.engine = engine
+
+    @property
+    def description(self) -> str:
+        """What convolves, and in which arithmetic."""
+        passed = f" ({self.passed})" if self.passed else ""
+        return f"convolutions by {self.engine.description} in {self.compute}{passed}"
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Needs CuPy and a CUDA device."""
+        return why_no_device()
+
+    def compile(
+        self, model: onnx.ModelProto, *, threads: int | None = None, blocked: Collection[str] = ()
+    ) -> Runner:
+        """An interpreter on the device; results lie where the inputs lay."""
+        del threads, blocked
+        interpreter = Interpreter(model, self.xp, replacements(self.engine))
+
+        def runner(feeds: Mapping[str, Array]) -> dict[str, Array]:
+            results = interpreter(feeds)
+            if any(isinstance(array, self.xp.ndarray) for array in feeds.values()):
+                return results
+            return {name: self.to_host(array) for name, array in results.items()}
+
+        return runner
+
+    def scan(self, operator: StatefulOperator, chunk: Chunk) -> Array:
+        """By one kernel where there is one for this operator, else the law as written."""
+        launch = self.device.launch
+        sent = None if launch is None else kernels.scan(self.xp, launch, operator, chunk)
+        return operator.scan(self.xp, chunk) if sent is None else sent
+
+    def schedule(self, size: Footprint, memory: int | None) -> Schedule:
+        """As much at once as the device holds."""
+        free = self.device.free_bytes() * USED_PERCENT // 100
+        return DeviceSchedule(size, free if memory is None else memory)
+
+    def to_host(self, array: Array) -> Array:
+        """Copied from the device, and waited for."""
+        return self.device.to_host(array)
+
+    def release(self) -> None:
+        """Give back memory that is kept for later."""
+        self.device.release()

@@ -1,0 +1,179 @@
+"""Convolutions by cuDNN through ``nvidia-cudnn-frontend``, on raw pointers.
+
+In fp32 and tf32 tensors are handed over as they lie, channels first. In fp16 they have to be copied
+to another type anyway and are laid channels last, as tensor cores want them.
+"""
+
+import importlib
+import importlib.util
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onnx2snn_runtime.gpu.columns import ColumnsEngine
+from onnx2snn_runtime.gpu.device import Device
+from onnx2snn_runtime.gpu.linear import Convolve, LinearEngine, scaled_half
+from onnx2snn_runtime.ops import Array, Call
+from onnx2snn_runtime.ops.windows import Windows
+
+PLAIN_NOTES = ("NONDETERMINISTIC", "WINOGRAD", "FFT")  # reproducible, and rounded as a sum is
+EXACT_NOTES = ("TENSOR_CORE", "DOWN_CONVERT_INPUTS", "REDUCED_PRECISION_REDUCTION")
+
+
+class Geometry(NamedTuple):
+    """What a plan is made for; sizes are channels first, with two spatial axes or more."""
+
+    x: tuple[int, ...]
+    weight: tuple[int, ...]
+    y: tuple[int, ...]
+    windows: Windows
+
+
+class Plan(NamedTuple):
+    """A graph of one convolution, ready to run."""
+
+    graph: Any
+    x: Any
+    weight: Any
+    y: Any
+    workspace: int
+
+
+def geometry_of(x: Array, weight: Array, windows: Windows) -> Geometry:
+    """Geometry of a convolution; one spatial axis becomes two, the first of size one."""
+    x_sizes, weight_sizes = tuple(x.shape), tuple(weight.shape)
+    y_sizes = (x_sizes[0], weight_sizes[0], *windows.outputs)
+    if x.ndim > 3:
+        return Geometry(x_sizes, weight_sizes, y_sizes, windows)
+    flat = Windows(
+        (1, *windows.kernel), (1, *windows.strides), (1, *windows.dilations),
+        (0, *windows.before), (0, *windows.after), (1, *windows.outputs),
+    )  # fmt: skip
+    return Geometry(_flat(x_sizes), _flat(weight_sizes), _flat(y_sizes), flat)
+
+
+def _flat(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """[N,C,W] as [N,C,1,W]."""
+    return (*sizes[:2], 1, *sizes[2:])
+
+
+def strides_of(sizes: tuple[int, ...], channels_last: bool) -> list[int]:
+    """Distance of neighbours along each axis of [N,C,*], in elements."""
+    lying = [0, *range(2, len(sizes)), 1] if channels_last else range(len(sizes))
+    order = list(lying)
+    strides = [0] * len(sizes)
+    for place, axis in enumerate(order):
+        strides[axis] = prod(sizes[inner] for inner in order[place + 1 :])
+    return strides
+
+
+class CudnnEngine(LinearEngine):
+    """One plan for each geometry, kept; one workspace for all; what has no plan goes by columns.
+
+    Attributes:
+        declined: geometries that cuDNN has no plan for, and what it says about them.
+    """
+
+    name = "cudnn"
+
+    def __init__(self, device: Device, compute: str, library: Any = None) -> None:
+        super().__init__(device, compute)
+        self.library = library or importlib.import_module("cudnn")
+        self.handle = self.library.create_handle()
+        self.plans: dict[Geometry, Plan | None] = {}
+        self.declined: dict[Geometry, str] = {}
+        self.workspace = self.xp.empty(1, dtype=np.uint8)
+        self.otherwise = ColumnsEngine(device, compute)
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Needs the package and the library; the package alone can be imported."""
+        if importlib.util.find_spec("cudnn") is None:
+            return "nvidia-cudnn-frontend is not installed (pip install 'onnx2snn[gpu]')"
+        try:
+            importlib.import_module("cudnn").backend_version()
+        except Exception as error:  # the package's own types cannot be named without it
+            return f"cuDNN cannot be loaded: {error} (pip install 'onnx2snn[gpu]')"
+        return ""
+
+    @property
+    def description(self) -> str:
+        """With the version of the library."""
+        return f"cuDNN {self.library.backend_version()}"
+
+    def convolution(self, weight: Array, groups: int) -> Convolve:
+        """By a plan for each size of x."""
+        otherwise = self.otherwise.convolution(weight, groups)
+        half, factor = scaled_half(self.xp, weight) if self.compute == "fp16" else (None, 1.0)
+        lying = self.lay(weight) if half is None else self.lay(half)
+
+        def convolve(call: Call, x: Array, windows: Windows) -> Array:
+            geometry = geometry_of(x, weight, windows)
+            if geometry not in self.plans:
+                self.plans[geometry] = self.plan(geometry)
+            plan = self.plans[geometry]
+            if plan is None:
+                return otherwise(call, x, windows)
+            y = self.execute(plan, self.lay(x), lying, geometry.y)
+            if half is not None:
+                y = y.astype(np.float32, order="C") * np.float32(factor)
+            return y.reshape(x.shape[0], weight.shape[0], *windows.outputs)
+
+        return convolve
+
+    def lay(self, array: Array) -> Array:
+        """The memory that cuDNN reads of a tensor [N,C,*]."""
+        if self.compute == "fp16":
+            return self.xp.moveaxis(array, 1, -1).astype(np.float16, order="C")
+        return self.xp.ascontiguousarray(array)
+
+    def execute(self, plan: Plan, x: Array, weight: Array, sizes: tuple[int, ...]) -> Array:
+        """Run a plan; the result shows as [N,M,*] however it lies."""
+        if self.workspace.nbytes < plan.workspace:
+            self.workspace = self.xp.empty(plan.workspace, dtype=np.uint8)
+        if self.compute == "fp16":
+            y = self.xp.empty((sizes[0], *sizes[2:], sizes[1]), dtype=np.float16)
+        else:
+            y = self.xp.empty(sizes, dtype=np.float32)
+        self.library.set_stream(handle=self.handle, stream=self.device.stream())
+        pointers = {plan.x: x.data.ptr, plan.weight: weight.data.ptr, plan.y: y.data.ptr}
+        plan.graph.execute(pointers, self.workspace.data.ptr, handle=self.handle)
+        return self.xp.moveaxis(y, -1, 1) if self.compute == "fp16" else y
+
+    def plan(self, geometry: Geometry) -> Plan | None:
+        """The first plan that cuDNN proposes and can build, or None."""
+        library, last = self.library, self.compute == "fp16"
+        element = library.data_type.HALF if last else library.data_type.FLOAT
+        graph = library.pygraph(
+            io_data_type=element,
+            intermediate_data_type=library.data_type.FLOAT,
+            compute_data_type=library.data_type.FLOAT,
+            handle=self.handle,
+        )
+        x, weight = (
+            graph.tensor(name=name, dim=list(sizes), stride=strides_of(sizes, last))
+            for name, sizes in (("x", geometry.x), ("weight", geometry.weight))
+        )
+        y = graph.conv_fprop(
+            x,
+            weight,
+            pre_padding=list(geometry.windows.before),
+            post_padding=list(geometry.windows.after),
+            stride=list(geometry.windows.strides),
+            dilation=list(geometry.windows.dilations),
+        )
+        y.set_output(True).set_data_type(element)
+        y.set_dim(list(geometry.y)).set_stride(strides_of(geometry.y, last))
+        names = PLAIN_NOTES + (EXACT_NOTES if self.compute == "fp32" else ())
+        try:
+            graph.validate()
+            graph.build_operation_graph()
+            graph.create_execution_plans([library.heur_mode.A, library.heur_mode.FALLBACK])
+            graph.deselect_numeric_notes([getattr(library.numerical_note, n) for n in names])
+            graph.check_support()
+            graph.build_plans()
+        except (library.cudnnGraphNotSupportedError, RuntimeError) as problem:
+            self.declined[geometry] = str(problem) or "no plan"
+            return None
+        return Plan(graph, x, weight, y, max(1, int(graph.get_workspace_size())))

@@ -1,0 +1,132 @@
+"""The GPU as the backend sees it: an array module, memory, matrix products, kernels."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+from onnx2snn_runtime.errors import BackendError
+from onnx2snn_runtime.kernels import KernelSource, Launch
+
+Array = Any
+Size = tuple[int, ...]
+TF32_MATH = 3  # CUBLAS_TF32_TENSOR_OP_MATH, which CuPy does not name
+NEEDED = "it needs an NVIDIA card and a driver for its CUDA version"
+INSTALL = "pip install 'onnx2snn[gpu]' for CUDA 13, 'onnx2snn[gpu-cu12]' for CUDA 12"
+
+
+class Device(Protocol):
+    """Where arrays lie and what is launched there.
+
+    Attributes:
+        xp: array module.
+        launch: starts a kernel with a grid, a block and arguments; None where there is no way to.
+    """
+
+    xp: Any
+    launch: Launch | None
+
+    def to_host(self, array: Array) -> Any:
+        """An array of the device as one of NumPy."""
+
+    def free_bytes(self) -> int:
+        """Memory that can be allocated now."""
+
+    def release(self) -> None:
+        """Give back memory that is kept for later."""
+
+    def product(self, compute: str) -> Callable[..., Array]:
+        """The matrix product of float32, called as ``xp.matmul`` is; ``tf32`` may round inputs."""
+
+    def stream(self) -> int:
+        """Address of the stream that work is put on."""
+
+
+def why_no_device() -> str:
+    """Why CuPy cannot compute here, with what to do; empty if it can."""
+    if importlib.util.find_spec("cupy") is None:
+        return f"CuPy is not installed ({INSTALL})"
+    try:
+        import cupy
+    except Exception as error:  # what a broken installation raises is not limited to ImportError
+        return f"CuPy is installed but cannot be imported ({_first_line(error)}); {INSTALL}"
+    try:
+        _ = cupy.cuda.cublas  # CuPy looks for the libraries at their first use
+        cupy.cuda.nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:
+        return f"CuPy does not find cuBLAS or NVRTC ({_first_line(error)}); {INSTALL}"
+    try:
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except RuntimeError as error:
+        return f"CuPy {cupy.__version__} finds no CUDA device: {_first_line(error)} ({NEEDED})"
+    return "" if count else f"CuPy {cupy.__version__} finds no CUDA device ({NEEDED})"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+class CupyDevice:
+    """The current CUDA device through CuPy, on CuPy's current stream."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        self.xp: Any = cupy
+        self.launch: Launch | None = self.start
+        self._function = cache(self._compile)
+
+    def to_host(self, array: Array) -> Any:
+        """Copied, and waited for."""
+        return self.xp.asnumpy(array)
+
+    def free_bytes(self) -> int:
+        """Free memory of the device and of CuPy's pool."""
+        free, _ = self.xp.cuda.runtime.memGetInfo()
+        return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
+
+    def release(self) -> None:
+        """Empty CuPy's pool."""
+        self.xp.get_default_memory_pool().free_all_blocks()
+
+    def product(self, compute: str) -> Callable[..., Array]:
+        """cuBLAS through CuPy; its default mode is true float32."""
+        matmul: Callable[..., Array] = self.xp.matmul
+        if compute != "tf32":
+            return matmul
+        from cupy.cuda import cublas, device
+
+        def matmul_tf32(*arrays: Array, **options: Any) -> Array:
+            handle = device.get_cublas_handle()
+            before = cublas.getMathMode(handle)
+            cublas.setMathMode(handle, TF32_MATH)
+            try:
+                return matmul(*arrays, **options)
+            finally:
+                cublas.setMathMode(handle, before)
+
+        return matmul_tf32
+
+    def stream(self) -> int:
+        """The pointer that other libraries take."""
+        return int(self.xp.cuda.get_current_stream().ptr)
+
+    def start(
+        self, kernel: KernelSource, grid: Size, block: Size, arguments: Sequence[Any]
+    ) -> None:
+        """Compile a kernel by NVRTC at its first use (CuPy keeps it on disk), and launch it.
+
+        Raises:
+            BackendError: the compiler refuses it.
+        """
+        self._function(kernel)(grid, block, tuple(arguments))
+
+    def _compile(self, kernel: KernelSource) -> Any:
+        module = self.xp.RawModule(code=kernel.source, options=kernel.options, backend="nvrtc")
+        try:
+            return module.get_function(kernel.name)
+        except self.xp.cuda.compiler.CompileException as error:
+            raise BackendError(
+                f"the CUDA compiler refuses the kernel {kernel.name}: {_first_line(error)}",
+                advice="please report it with the output of `onnx2snn doctor`",
+            ) from error
