@@ -209,7 +209,11 @@ def candidates(
 
 
 def check_precision(precision: str, recipes: Sequence[Recipe]) -> None:
-    """Refuse an unknown precision, and one that a recipe cannot have."""
+    """Refuse an unknown precision, and one that a recipe cannot have.
+
+    Raises:
+        UsageError: it is unknown, or the recipe cannot have it.
+    """
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
         raise UsageError(f"--precision must be one of {known}, got {precision!r}")

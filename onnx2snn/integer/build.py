@@ -78,7 +78,11 @@ def to_integers(preparation: Preparation, recipe: Recipe) -> IntegerNetwork:
 
 
 def refuse(findings: Sequence[Finding]) -> None:
-    """Refuse with all that stands in the way of whole numbers."""
+    """Refuse with all that stands in the way of whole numbers.
+
+    Raises:
+        UnsupportedError: with all findings, where there are any.
+    """
     if findings:
         count = f"{len(findings)} operator{'s' if len(findings) > 1 else ''}"
         raise UnsupportedError(

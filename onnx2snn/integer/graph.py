@@ -55,7 +55,12 @@ class IntegerGraph:
         self.role = Role.HEAD
 
     def read(self, node: NodeProto, index: int) -> Signal:
-        """The signal of an input."""
+        """The signal of an input.
+
+        Raises:
+            MissingSignalError: the maker of the input was refused.
+            NoIntegerFormError: with the reason and the advice.
+        """
         name = node.input[index]
         if name in self.arrays:
             raise NoIntegerFormError("a constant among signals", "fold it into weights before")

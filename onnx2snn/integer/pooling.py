@@ -64,7 +64,11 @@ def _reduced(work: "IntegerWork", node: NodeProto, signal: Signal, count: int) -
 
 @rule("AveragePool")
 def average_pool(work: "IntegerWork", node: NodeProto) -> list[Signal]:
-    """Sums over windows by a depthwise convolution of ones; 1/k² goes into the unit."""
+    """Sums over windows by a depthwise convolution of ones; 1/k² goes into the unit.
+
+    Raises:
+        NoIntegerFormError: with the reason and the advice.
+    """
     signal, shape = work.read(node, 0), work.shape(node.output[0])
     unit, low, high = channels_of(signal)
     given = attributes_of(node)

@@ -50,7 +50,11 @@ def attributes_of(node: NodeProto) -> dict[str, Any]:
 
 
 def channels_of(signal: Signal) -> tuple[Array, Array, Array]:
-    """Unit, low and high of each channel."""
+    """Unit, low and high of each channel.
+
+    Raises:
+        NoIntegerFormError: with the reason and the advice.
+    """
     found = per_channel(signal)
     if found is None:
         raise NoIntegerFormError(
@@ -96,7 +100,11 @@ def transposed_convolution(work: "IntegerWork", node: NodeProto) -> list[Signal]
 
 @rule("Gemm", "MatMul")
 def matrix_product(work: "IntegerWork", node: NodeProto) -> list[Signal]:
-    """Weights [K,O] (or [O,K]); units along the last axis of the input go into them."""
+    """Weights [K,O] (or [O,K]); units along the last axis of the input go into them.
+
+    Raises:
+        NoIntegerFormError: with the reason and the advice.
+    """
     weight, given = work.constant(node, 1), attributes_of(node)
     signal = work.read(node, 0)
     if weight.ndim != 2 or given.get("transA", 0):
@@ -148,7 +156,11 @@ def _merged(op: str, parts: list[Signal]) -> Signal:
 
 @rule("Mul", "Div", "BatchNormalization")
 def channel_map(work: "IntegerWork", node: NodeProto) -> list[Signal]:
-    """y = a·x + b that no weights took up: a is a whole multiple of a finer unit, b is rounded."""
+    """y = a·x + b that no weights took up: a is a whole multiple of a finer unit, b is rounded.
+
+    Raises:
+        NoIntegerFormError: with the reason and the advice.
+    """
     constants = [k for k, name in enumerate(node.input) if name in work.arrays]
     if len(node.input) - len(constants) != 1 or node.op_type in ("Sum", "Max"):
         raise NoIntegerFormError("a constant meets signals here", "fold it before the export")
@@ -209,7 +221,11 @@ def concatenation(work: "IntegerWork", node: NodeProto) -> list[Signal]:
 
 @rule(*MOVES)
 def movement(work: "IntegerWork", node: NodeProto) -> list[Signal]:
-    """Elements move, and their units with them."""
+    """Elements move, and their units with them.
+
+    Raises:
+        NoIntegerFormError: with the reason and the advice.
+    """
     signal = work.read(node, 0)
     constants = {name: work.arrays[name] for name in node.input[1:] if name and name in work.arrays}
     if any(name and name not in work.arrays for name in node.input[1:]):
@@ -223,7 +239,11 @@ def movement(work: "IntegerWork", node: NodeProto) -> list[Signal]:
 
 @rule("Pad")
 def padding(work: "IntegerWork", node: NodeProto) -> list[Signal]:
-    """Zeros are zeros in every unit."""
+    """Zeros are zeros in every unit.
+
+    Raises:
+        NoIntegerFormError: with the reason and the advice.
+    """
     mode = attributes_of(node).get("mode", b"constant")
     value = node.input[2] if len(node.input) > 2 else ""
     if mode == b"constant" and value and (value not in work.arrays or work.arrays[value].any()):
@@ -242,7 +262,11 @@ def padding(work: "IntegerWork", node: NodeProto) -> list[Signal]:
 
 @rule("Resize")
 def resize(work: "IntegerWork", node: NodeProto) -> list[Signal]:
-    """Nearest neighbours are copies; anything else would mix them by fractions."""
+    """Nearest neighbours are copies; anything else would mix them by fractions.
+
+    Raises:
+        NoIntegerFormError: with the reason and the advice.
+    """
     if attributes_of(node).get("mode", b"nearest") != b"nearest":
         raise NoIntegerFormError("it interpolates by fractions", "use mode nearest")
     shape = work.shape(node.output[0])

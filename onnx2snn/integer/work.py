@@ -153,6 +153,10 @@ class IntegerWork(IntegerGraph):
             low: least input, broadcastable to the weights.
             high: largest input, the same.
             beta: factor on the bias.
+
+        Raises:
+            _AgainError: bits or units have changed: start over.
+            NoIntegerFormError: with the reason and the advice.
         """
         shape, outputs = weight.shape, len(weight)
         biased = len(node.input) > 2 and bool(node.input[2])
@@ -185,7 +189,11 @@ class IntegerWork(IntegerGraph):
     def with_bits(
         self, node: NodeProto, weight: Array, bias: Array, ends: Array, known: Array | None
     ) -> Quantised:
-        """The most bits with which no sum can leave the exact range."""
+        """The most bits with which no sum can leave the exact range.
+
+        Raises:
+            NoIntegerFormError: with the reason and the advice.
+        """
         for levels in LEVELS:
             if levels > self.levels.get(node.name, levels):
                 continue  # as an earlier round has found
@@ -213,7 +221,11 @@ class IntegerWork(IntegerGraph):
         return "give a smaller --burst, or use --precision float"
 
     def lower_input(self, node: NodeProto) -> None:
-        """Take a bit off the images that reach this node without a neuron, and start over."""
+        """Take a bit off the images that reach this node without a neuron, and start over.
+
+        Raises:
+            _AgainError: bits or units have changed: start over.
+        """
         origins = self.origins.get(node.output[0], frozenset())
         able = [name for name in origins if self.input_bits[name] > LEAST_INPUT_BITS]
         for name in able:
@@ -222,13 +234,21 @@ class IntegerWork(IntegerGraph):
             raise _AgainError
 
     def check_sum(self, node: NodeProto, bound: float) -> None:
-        """Refuse a sum without weights that float32 may not hold."""
+        """Refuse a sum without weights that float32 may not hold.
+
+        Raises:
+            NoIntegerFormError: with the reason and the advice.
+        """
         if not fits(bound):
             self.lower_input(node)
             raise NoIntegerFormError(TOO_LARGE, self.advice(node))
 
     def common_unit(self, output: str, signals: Sequence[Signal], shape: tuple[int, ...]) -> Array:
-        """The unit in which branches meet."""
+        """The unit in which branches meet.
+
+        Raises:
+            NoIntegerFormError: with the reason and the advice.
+        """
         group = self.groups.of(output)
         known = self.units.get(group)
         if known is None:
@@ -244,7 +264,12 @@ class IntegerWork(IntegerGraph):
         return spread(known, shape, axis)
 
     def coarsen(self, output: str, unit: Array, ratio: Array) -> None:
-        """Make a common unit coarser until a branch is a whole multiple of it."""
+        """Make a common unit coarser until a branch is a whole multiple of it.
+
+        Raises:
+            _AgainError: bits or units have changed: start over.
+            NoIntegerFormError: with the reason and the advice.
+        """
         group = self.groups.of(output)
         known = self.units.get(group)
         if known is None or (ratio < 1).any():
@@ -286,7 +311,11 @@ class IntegerWork(IntegerGraph):
         self.origins[f"{name}.integer"] = frozenset([name])
 
     def neuron(self, node: NodeProto) -> Signal:
-        """Integer threshold and bounds of a neuron."""
+        """Integer threshold and bounds of a neuron.
+
+        Raises:
+            NoIntegerFormError: with the reason and the advice.
+        """
         signal, layer = self.read(node, 0), node.output[0]
         shape = self.shape(layer)
         threshold = np.broadcast_to(np.asarray(self.calibration[layer].threshold, float), shape)
