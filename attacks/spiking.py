@@ -276,7 +276,7 @@ FAST: dict[str, tuple[Change, str]] = {
     "state shape negative": (resize("relu1.spikes", "N", -3, 8, 8), ""),
     "state without batch": (resize("relu1.spikes", 1, 3, 8, 8), "[N, numbers"),
     "state without sizes": (resize("relu1.spikes", "N", "C", "H", "W"), "[N, numbers"),
-    "state of strings": (retype("relu1.spikes", TensorProto.STRING), "float32, int32 or int64"),
+    "state of strings": (retype("relu1.spikes", TensorProto.STRING), "a state must be FLOAT"),
     "states of terabytes": (state_bomb, "the limit is"),
     "clock of a million": (resize("step", 10**6), "one number"),
     "two clocks": (two_clocks, "2 clocks"),

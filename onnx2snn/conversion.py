@@ -11,6 +11,7 @@ import onnx_ir
 
 from onnx2snn import __version__
 from onnx2snn.batch_statistics import read_statistics
+from onnx2snn.built import Built
 from onnx2snn.calibrate import check_rule
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.integer.between import with_neurons_between
@@ -136,26 +137,32 @@ def convert(
         tuning = tune(prepared, target_drop, max_timesteps, progress)
         settings = tuning.chosen.recipe
         preparation = next(item for item, start in prepared if start.name == settings.name)
-    network, placed, integer = preparation.network, preparation.placed, None
-    if precision == "int8":
-        integer = to_integers(preparation, settings)
-        spiking, thresholds, placed = integer.spiking, integer.thresholds, integer.placed
-        notes = [*notes, *integer.notes]
-    else:
-        spiking, thresholds = preparation.spiking(settings)
-    units, record = (integer.units, integer.record) if integer else (None, None)
-    check = verify(network, spiking, placed, thresholds, settings, source, engine, progress, units)
+    network = preparation.network
+    built = build(preparation, settings, precision)
+    # noise tells whether the network is right only with thresholds that are made for noise
+    tried = build(preparation.on_noise, settings, precision) if preparation.on_noise else built
+    check = verify(network, tried.spiking, tried.placed, tried.thresholds, settings, source, engine,
+                   progress, tried.units)  # fmt: skip
+    spiking, notes = built.spiking, [*notes, *built.notes]
     exit_rule = tune_on(source, network, spiking, settings, engine, exit_loss)
 
     result = SpikingModel(
-        spiking, network, settings, placed, thresholds, check, notes, tuning, record
+        spiking,
+        network,
+        settings,
+        built.placed,
+        built.thresholds,
+        check,
+        notes,
+        tuning,
+        built.record,
     )
     write_metadata(spiking, {
         "format_version": FORMAT_VERSION,
         "onnx2snn": __version__,
         "recipe": settings.as_dict(),
         "precision": precision,
-        "integer": record,
+        "integer": built.record,
         "recommended_t": settings.recommended_timesteps,
         "layers": [layer.as_dict() for layer in result.layers],
         "preprocessing": steps.to_json() if steps else None,
@@ -182,6 +189,18 @@ def convert(
     if source.is_noise:
         warnings.warn(without_images(preparation), UserWarning, stacklevel=2)
     return result
+
+
+def build(preparation: Preparation, settings: Recipe, precision: str) -> Built:
+    """The spiking network of a recipe, in floats or in whole numbers.
+
+    Raises:
+        UnsupportedError: with everything that has no integer form.
+    """
+    if precision == "int8":
+        return to_integers(preparation, settings)
+    spiking, thresholds = preparation.spiking(settings)
+    return Built(spiking, preparation.placed, thresholds)
 
 
 def without_images(preparation: Preparation) -> str:

@@ -1,7 +1,7 @@
 """What a conversion knows before it chooses thresholds; from it any recipe can be tried."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,7 +40,8 @@ class Preparation:
             what it was before.
         source: the calibration images.
         backend: where networks run.
-        from_statistics: how many layers have their distribution from BatchNormalization.
+        on_noise: the same with all distributions from noise, if here some of them come from
+            BatchNormalization; None otherwise.
     """
 
     network: onnx.ModelProto
@@ -49,7 +50,13 @@ class Preparation:
     unpooled: dict[str, Histogram]
     source: CalibrationSource
     backend: Backend
-    from_statistics: int = 0
+    on_noise: "Preparation | None" = None
+
+    @property
+    def from_statistics(self) -> int:
+        """How many layers have their distribution from BatchNormalization."""
+        noise = {} if self.on_noise is None else self.on_noise.histograms
+        return sum(self.histograms[name] is not histogram for name, histogram in noise.items())
 
     def thresholds(self, recipe: Recipe) -> dict[str, LayerCalibration]:
         """Threshold of every neuron layer by a recipe, by the name of its output tensor."""
@@ -165,10 +172,32 @@ def prepare(
         layers += [node.output[0] for node in moved]
         batches = source.batches(network, batch_size(original))
         found = collect(watched, layers, batches, backend, advance)
+    measured = _prepared(network, placed, found, moved, source, backend)
     expected = expected_histograms(watched, layers, statistics or {})
-    found |= expected
-    unpooled = {node.name: found.pop(node.output[0]) for node in moved}
-    return Preparation(network, placed, found, unpooled, source, backend, len(expected))
+    if not expected:
+        return measured
+    better = _prepared(network, placed, found | expected, moved, source, backend)
+    return replace(better, on_noise=measured)
+
+
+def _prepared(
+    network: onnx.ModelProto,
+    placed: list[Placed],
+    histograms: dict[str, Histogram],
+    moved: list[onnx.NodeProto],
+    source: CalibrationSource,
+    backend: Backend,
+) -> Preparation:
+    """Sort histograms of activations, and of what they were before pooling went to their front."""
+    behind = {node.output[0]: node.name for node in moved}
+    return Preparation(
+        network,
+        placed,
+        {name: h for name, h in histograms.items() if name not in behind},
+        {behind[name]: h for name, h in histograms.items() if name in behind},
+        source,
+        backend,
+    )
 
 
 def batch_size(network: onnx.ModelProto) -> int:

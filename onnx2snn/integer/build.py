@@ -1,18 +1,15 @@
 """From a calibrated float network to its spiking network in whole numbers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import onnx
 
-from onnx2snn.calibrate import LayerCalibration, with_outputs
-from onnx2snn.classify import Placed
+from onnx2snn.built import Built
+from onnx2snn.calibrate import with_outputs
 from onnx2snn.integer.roles import place
 from onnx2snn.integer.units import listed
 from onnx2snn.integer.work import IntegerWork
-from onnx2snn.passes.base import Note
 from onnx2snn.preparation import Preparation, batch_size
 from onnx2snn.recipes import Recipe
 from onnx2snn.rewrite import rewrite
@@ -23,28 +20,7 @@ HEADROOM = 1.25  # the input's range over the largest value of calibration
 LEAST_TIMESTEPS = 64  # what the check of a conversion runs
 
 
-@dataclass(frozen=True)
-class IntegerNetwork:
-    """A spiking network in whole numbers.
-
-    Attributes:
-        spiking: the network of one step.
-        placed: nodes of the float network, with the roles that they have here.
-        thresholds: thresholds in units of the ANN's activation, as they are after rounding.
-        units: output tensor of a layer to the real value of the integer 1.
-        record: what the file remembers of it.
-        notes: where weights got fewer bits, and why.
-    """
-
-    spiking: onnx.ModelProto
-    placed: list[Placed]
-    thresholds: dict[str, LayerCalibration]
-    units: dict[str, Any]
-    record: dict[str, Any]
-    notes: list[Note]
-
-
-def to_integers(preparation: Preparation, recipe: Recipe) -> IntegerNetwork:
+def to_integers(preparation: Preparation, recipe: Recipe) -> Built:
     """The spiking network of a recipe in whole numbers.
 
     Args:
@@ -74,7 +50,7 @@ def to_integers(preparation: Preparation, recipe: Recipe) -> IntegerNetwork:
         "largest_sums": {name: int(value) for name, value in work.bounds.items()},
         "units": {name: listed(unit) for name, unit in layers.items()},
     }
-    return IntegerNetwork(spiking, roles.placed, known, layers, record, work.notes)
+    return Built(spiking, roles.placed, known, layers, record, work.notes)
 
 
 def refuse(findings: Sequence[Finding]) -> None:

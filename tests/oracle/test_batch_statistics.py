@@ -85,3 +85,9 @@ def test_images_count_for_more():
     source = network("relu")
     half = thresholds(source, calibration=IMAGES / 100)
     assert (half < 0.9 * thresholds(source, calibration=IMAGES)).any()
+
+
+def test_the_check_runs_on_noise_with_thresholds_for_noise():
+    with pytest.warns(UserWarning, match="statistics of BatchNormalization"):
+        model = onnx2snn.convert(network("relu"))  # its statistics are those of other images
+    assert model.check.passed, model.check.text
