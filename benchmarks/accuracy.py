@@ -20,6 +20,7 @@ RECIPES = ("if", "paper", "fast", "refine")
 LONG = (1, 2, 4, 8, 16, 32, 64)
 SHORT = (1, 2, 4, 8)
 TWIN_STEPS = (2, 8)  # shown
+SUMMARY = (("if", 64), ("paper", 64), ("fast", 2), ("fast", 4), ("refine", 2), ("refine", 4))
 CIFAR_OWN = "mean=0.4914,0.4822,0.4465,std=0.2470,0.2435,0.2616"
 
 
@@ -140,6 +141,25 @@ def markdown(case: Case, results: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def summary(saved: list[dict]) -> list[str]:
+    """A row for each network: accuracy / agreement of some recipes and steps."""
+    found = {(result["case"], result["name"]): result for result in saved}
+    lines = ["| network, images | ANN | " + " | ".join(f"`{r}` T={t}" for r, t in SUMMARY) + " |",
+             "| --- | --- |" + " --- |" * len(SUMMARY)]  # fmt: skip
+    for case in (case for case in CASES if not case.name.startswith("twins")):
+        cells = []
+        for recipe, t in SUMMARY:
+            steps = {
+                step["t"]: step for step in found.get((case.name, recipe), {"steps": ()})["steps"]
+            }
+            step = steps.get(t)
+            cells.append(f"{step['accuracy']:.1f} / {step['agreement']:.1f}" if step else "")
+        ann = next((found[key]["ann"] for key in found if key[0] == case.name), None)
+        if ann is not None:
+            lines.append(f"| {case.name} | {ann['accuracy']:.1f} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def twin_rows(saved: list[dict]) -> list[str]:
     """Both exports of a network side by side, a row for each recipe and step."""
     found = {(result["case"], result["name"]): result for result in saved}
@@ -169,6 +189,7 @@ def twin_rows(saved: list[dict]) -> list[str]:
 def render(files: list[Path]) -> None:
     """Print the tables of what earlier runs have written, a network a table."""
     saved = [result for file in files for result in json.loads(file.read_text())]
+    print("\n".join(summary(saved)), end="\n\n")
     for case in CASES:
         found = {result["name"]: result for result in saved if result["case"] == case.name}
         if found and not case.name.startswith("twins"):
