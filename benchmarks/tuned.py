@@ -5,6 +5,7 @@ is chosen on test images. The networks and images are not part of the project: g
 The typical method runs on the first images only, as it takes many steps.
 
     python benchmarks/tuned.py --shared ../shared --only resnet20
+    python benchmarks/tuned.py --shared ../shared --only "resnet20, JPEGs" --parts bursts
     python benchmarks/tuned.py --render tuned.json
 """
 
@@ -34,6 +35,12 @@ TYPICAL_HEADER = (
     "| energy / typical method |"
 )
 TYPICAL_IMAGES, TYPICAL_PHOTOS = 1000, 100
+BURSTS_HEADER = (
+    "| network | images | burst limit | T | ANN % | SNN % | agreement % | thousand spikes "
+    "| energy / ANN | integer energy / quantised ANN |"
+)
+BURSTS = {1: 32, 2: 16, 5: 8, 15: 8}  # burst limit: steps at most
+BURST_IMAGES = 2000
 
 
 CASES = [
@@ -51,39 +58,53 @@ CASES = [
 ]  # fmt: skip
 
 
-def measure(case: Case, shared: Path, samples: int, parts: list[str]) -> dict[str, Any]:
-    """Tune on calibration images, evaluate on test images at the recommended step."""
+def locate(case: Case, shared: Path) -> tuple[Path, Path, Path]:
+    """Model, calibration images and test images."""
 
     def path(name: str) -> Path:
         known = (EMBEDDED_MODEL, EMBEDDED_CALIBRATION)
         return embedded_file(name) if name in known else shared / name
 
-    started = time.perf_counter()
-    spiking = onnx2snn.convert(
-        path(case.model),
-        calibration=path(case.calibration),
-        calibration_samples=samples,
-        target_drop=TARGET,
-        preprocess=case.preprocess,
-    )
-    seconds = time.perf_counter() - started
-    assert spiking.tuning is not None
-    chosen = spiking.tuning.chosen
+    return path(case.model), path(case.calibration), path(case.test)
+
+
+def measure(case: Case, shared: Path, samples: int, parts: list[str]) -> dict[str, Any]:
+    """Tune on calibration images, evaluate on test images at the recommended step."""
+    model, calibration, test = locate(case, shared)
+    found: dict[str, Any] = {"case": case.name}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.snn.onnx"
-        spiking.save(file)
-        data, steps = path(case.test), [chosen.timesteps]
-        found: dict[str, Any] = {}
-        if "images" in parts:
-            found = onnx2snn.evaluate(file, data, timesteps=steps, against=path(case.model))
-        if "typical" in parts:
+
+        def tune(**options: int) -> list[int]:
+            started = time.perf_counter()
+            spiking = onnx2snn.convert(
+                model, calibration=calibration, calibration_samples=samples, target_drop=TARGET,
+                preprocess=case.preprocess, **options,
+            )  # fmt: skip
+            assert spiking.tuning is not None
+            spiking.save(file)
+            found["seconds"] = time.perf_counter() - started
+            found["tuning"] = spiking.tuning.as_dict()
+            return [spiking.tuning.chosen.timesteps]
+
+        if "images" in parts or "typical" in parts:
+            steps = tune()
             few = TYPICAL_PHOTOS if case.name == "squeezenet" else TYPICAL_IMAGES
-            found["beside"] = onnx2snn.evaluate(
-                file, data, timesteps=steps, typical=True, limit=few
-            )
-    return {
-        **found, "case": case.name, "seconds": seconds, "tuning": spiking.tuning.as_dict(),
-    }  # fmt: skip
+            if "images" in parts:
+                found |= onnx2snn.evaluate(file, test, timesteps=steps, against=model)
+            if "typical" in parts:
+                found["beside"] = onnx2snn.evaluate(
+                    file, test, timesteps=steps, typical=True, limit=few
+                )
+        if "bursts" in parts:
+            found["bursts"] = [
+                onnx2snn.evaluate(
+                    file, test, timesteps=tune(burst=burst, max_timesteps=most),
+                    limit=BURST_IMAGES,
+                )
+                for burst, most in BURSTS.items()
+            ]  # fmt: skip
+    return found
 
 
 def row(result: dict[str, Any]) -> str:
@@ -113,14 +134,34 @@ def typical_row(result: dict[str, Any]) -> str:
     )
 
 
+def burst_rows(result: dict[str, Any]) -> list[str]:
+    """A line for each burst limit."""
+    rows = []
+    for found in result["bursts"]:
+        (step,), ann = found["steps"], found["ann"]
+        integer = step["energy_int_uj"] / found["quantised_ann"]["energy_int_uj"]
+        rows.append(
+            f"| {result['case']} | {found['samples']:,} | {found['recipe']['burst_limit']} "
+            f"| {step['t']} | {ann['accuracy']:.2f} | {step['accuracy']:.2f} "
+            f"| {step['agreement']:.2f} | {step['spikes_per_image'] / 1e3:.0f} "
+            f"| {step['energy_uj'] / ann['energy_uj']:.2f} | {integer:.2f} |"
+        )
+    return rows
+
+
+def table(header: str, names: int, rows: list[str]) -> str:
+    """A table of these lines, the first columns to the left; nothing without lines."""
+    line = "|" + " --- |" * names + " --- |" * (header.count("|") - 1 - names)
+    return "\n".join([header, line, *rows, ""]) if rows else ""
+
+
 def render(results: list[dict[str, Any]]) -> str:
-    """Both tables."""
-    measured = [r for r in results if "samples" in r]
+    """All tables that something was measured for."""
     beside = [{**r["beside"], "case": r["case"]} for r in results if "beside" in r]
     return "\n".join([
-        HEADER, "| --- | --- |" + " --- |" * (HEADER.count("|") - 3), *map(row, measured), "",
-        TYPICAL_HEADER, "| --- |" + " --- |" * (TYPICAL_HEADER.count("|") - 2),
-        *map(typical_row, beside),
+        table(HEADER, 2, [row(r) for r in results if "samples" in r]),
+        table(TYPICAL_HEADER, 1, [typical_row(r) for r in beside]),
+        table(BURSTS_HEADER, 1, [line for r in results if "bursts" in r for line in burst_rows(r)]),
     ])  # fmt: skip
 
 
@@ -131,7 +172,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a case's name")
     parser.add_argument("--calibration-samples", type=int, default=512)
     parser.add_argument("--parts", default="images,typical",
-                        help="what is measured: all test images, the typical method")  # fmt: skip
+                        help="what is measured: images (all for testing), typical, bursts")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=Path("tuned.json"))
     parser.add_argument("--render", nargs="+", type=Path, metavar="JSON",
                         help="only print the tables of earlier runs")  # fmt: skip
