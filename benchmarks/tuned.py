@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a case's name")
     parser.add_argument("--calibration-samples", type=int, default=512)
     parser.add_argument("--parts", default="images,typical",
-                        help="what is measured: images (all for testing), typical, bursts")  # fmt: skip
+                        help="what is measured: images, typical, bursts")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=Path("tuned.json"))
     parser.add_argument("--render", nargs="+", type=Path, metavar="JSON",
                         help="only print the tables of earlier runs")  # fmt: skip
