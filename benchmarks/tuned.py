@@ -34,7 +34,8 @@ TYPICAL_HEADER = (
     "| network | images | T | SNN % | typical method's T | its % | its energy / ANN "
     "| energy / typical method |"
 )
-TYPICAL_IMAGES, TYPICAL_PHOTOS = 1000, 100
+TYPICAL_IMAGES = {"squeezenet": 100, "resnet56, JPEGs": 200}  # which take longest
+MOST_TYPICAL_IMAGES = 1000
 BURSTS_HEADER = (
     "| network | images | burst limit | T | ANN % | SNN % | agreement % | thousand spikes "
     "| energy / ANN | integer energy / quantised ANN |"
@@ -89,7 +90,7 @@ def measure(case: Case, shared: Path, samples: int, parts: list[str]) -> dict[st
 
         if "images" in parts or "typical" in parts:
             steps = tune()
-            few = TYPICAL_PHOTOS if case.name == "squeezenet" else TYPICAL_IMAGES
+            few = TYPICAL_IMAGES.get(case.name, MOST_TYPICAL_IMAGES)
             if "images" in parts:
                 found |= onnx2snn.evaluate(file, test, timesteps=steps, against=model)
             if "typical" in parts:
