@@ -64,6 +64,32 @@ def test_networks(spiking):
     assert_same(on_device(spiking).run(IMAGES, STEPS, record=True), expected)
 
 
+def assert_bits(found, expected):
+    """The same answers and spikes to the last bit."""
+    for t, outputs in expected.by_step.items():
+        for name, array in outputs.items():
+            np.testing.assert_array_equal(found.by_step[t][name], array, err_msg=f"{name} at {t}")
+    for name, spikes in expected.spikes.items():
+        np.testing.assert_array_equal(found.spikes[name], spikes, err_msg=name)
+
+
+@pytest.mark.parametrize("source", ["small", "embedded"])
+@pytest.mark.parametrize("recipe", ["fast", "if"])
+def test_integer_networks_are_bit_equal(source, recipe, embedded):
+    model, calibration = networks.small_cnn(), networks.images(16, shape=SIZE)
+    if source == "embedded":
+        model, calibration = embedded.model, embedded.calibration
+    options = {"recipe": recipe, "precision": "int8", "calibration_samples": 32}
+    preprocess = "unit" if source == "embedded" else None
+    spiking = onnx2snn.convert(model, calibration=calibration, preprocess=preprocess, **options)
+    reference = Network(spiking.proto, backend="numpy")
+    ((_, shape),) = reference.input_shapes.items()
+    images = networks.images(5, shape=shape[1:])
+    expected = reference.run(images, STEPS, record=True)
+    assert_bits(on_device(spiking.proto).run(images, STEPS, record=True), expected)
+    assert_bits(on_device(spiking.proto, memory=1).run(images, STEPS, record=True), expected)
+
+
 @pytest.fixture(scope="module")
 def with_kernels(tmp_path_factory):
     """A device of NumPy on which the kernels run, compiled for the CPU."""
@@ -140,6 +166,24 @@ def test_the_shared_networks(folder, shared):
         for name, spikes in expected.spikes.items():
             share = np.mean(np.abs(found.spikes[name] - spikes) <= 2)
             assert share >= CLOSE, (file.name, name, share)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["cifar10_resnet20_legacy", "cifar10_vgg_bn_dynamo", "keras_fashion_cnn_tf2onnx"]
+)
+def test_shared_integer_networks_are_bit_equal(name, shared):
+    source = load_model(shared / "models" / f"{name}.onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        spiking = onnx2snn.convert(source, precision="int8").proto
+    reference = Network(spiking, backend="numpy")
+    ((_, shape),) = reference.input_shapes.items()
+    images = networks.images(2, shape=shape[1:])
+    assert_bits(
+        on_device(spiking).run(images, [2, 4], record=True),
+        reference.run(images, [2, 4], record=True),
+    )
 
 
 def test_streams_and_sequences(spiking):
