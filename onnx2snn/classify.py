@@ -11,12 +11,11 @@ from enum import Enum
 import onnx
 from onnx import NodeProto
 
-from onnx2snn.costs import WEIGHTED
 from onnx2snn.passes.check_operators import unsupported
 from onnx2snn_runtime.errors import Finding, UnsupportedError
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.ops import OPERATORS, Law
-from onnx2snn_runtime.ops.behaviour import is_affine
+from onnx2snn_runtime.ops.behaviour import WEIGHTED, is_affine
 
 
 class Role(Enum):

@@ -17,12 +17,11 @@ from onnx2snn_runtime.format import DOMAIN
 from onnx2snn_runtime.interpreter import Interpreter
 from onnx2snn_runtime.neurons import parse_node
 from onnx2snn_runtime.ops import OPERATORS, Law
+from onnx2snn_runtime.ops.behaviour import WEIGHTED
 from onnx2snn_runtime.plan import tensor_shape
 
 Array = NDArray[np.float64]
 _AFFINE = (Law.AFFINE, Law.AFFINE_ONE, Law.AFFINE_FIRST, Law.AFFINE_FLOATS)
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Operators whose inputs meet weights, one multiplication or one synaptic operation each."""
 
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from onnx2snn.energy import EnergyMeter, Traffic
 from onnx2snn.integer.units import units_of
-from onnx2snn_runtime.engine import Observer
+from onnx2snn.layer_means import LayerMeans
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import Plan, Stateful
 
@@ -79,7 +79,7 @@ class LayerReport:
         }
 
 
-class LayerWatch(Observer):
+class LayerWatch(LayerMeans):
     """Observer of one part of the images: means, spikes and traffic of every layer.
 
     Args:
@@ -89,41 +89,16 @@ class LayerWatch(Observer):
     """
 
     def __init__(self, meter: EnergyMeter, timesteps: int, *, refine: bool) -> None:
-        self.meter, self.timesteps, self.refine = meter, timesteps, refine
-        self.half = max(1, timesteps // 2)
-        self.sums: dict[str, Array] = {}
-        self.early: dict[str, Array] = {}
-        self.spikes: dict[str, Array] = {}
-        self.at_limit: dict[str, float] = {}
+        super().__init__(timesteps, refine=refine)
+        self.meter = meter
         self.traffic: dict[str, Traffic] = {}
 
     def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
         """Add what one layer sent in one chunk, ``outputs`` and ``counts`` [C,N,*]."""
-        if unit.operator.is_readout:
-            return
-        name = unit.name
-        traffic = self.traffic.setdefault(name, self.meter.observer())
-        traffic.observe(unit, first_step, outputs, counts)
-        for offset, output in enumerate(outputs):
-            step = first_step + offset
-            if self.refine:
-                self.sums[name] = np.asarray(output, np.float32) * np.float32(step)
-            else:
-                self.sums[name] = self.sums.get(name, np.float32(0)) + np.asarray(output)
-            if step == self.half:
-                self.early[name] = self.sums[name] / np.float32(step)
-            if counts is None:
-                continue
-            sent = np.abs(np.asarray(counts[offset]))
-            self.spikes[name] = self.spikes.get(name, np.float32(0)) + sent
-            if step > self.half:
-                full = float((sent >= unit.operator.attributes["burst_limit"]).sum())
-                self.at_limit[name] = self.at_limit.get(name, 0.0) + full
-
-    def mean(self, name: str) -> Array:
-        """Mean output of a layer after the last step, [N,*]."""
-        mean: Array = self.sums[name] / np.float32(self.timesteps)
-        return mean
+        super().observe(unit, first_step, outputs, counts)
+        if not unit.operator.is_readout:
+            traffic = self.traffic.setdefault(unit.name, self.meter.observer())
+            traffic.observe(unit, first_step, outputs, counts)
 
 
 @dataclass

@@ -162,11 +162,7 @@ def prepare(
     neurons = {item.node.name for item in placed if item.role is Role.NEURON}
     made = {name for node in network.graph.node for name in node.output}
     moved = [n for n in original.graph.node if n.name in neurons and n.output[0] not in made]
-    watched = onnx.ModelProto()
-    watched.CopyFrom(network)
-    watched.graph.node.extend(moved)
-    for node in watched.graph.node[len(network.graph.node) :]:
-        node.name += ".unpooled"
+    watched = with_nodes(network, moved) if moved else network
     found: dict[str, Histogram] = {}
     if neurons:
         layers += [node.output[0] for node in moved]
@@ -178,6 +174,16 @@ def prepare(
         return measured
     better = _prepared(network, placed, found | expected, moved, source, backend)
     return replace(better, on_noise=measured)
+
+
+def with_nodes(network: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """A network with activations in it a second time, in front of pooling, to look at."""
+    extended = onnx.ModelProto()
+    extended.CopyFrom(network)
+    extended.graph.node.extend(nodes)
+    for node in extended.graph.node[len(network.graph.node) :]:
+        node.name += ".unpooled"
+    return extended
 
 
 def _prepared(

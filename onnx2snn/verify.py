@@ -13,10 +13,11 @@ from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import multiplications
 from onnx2snn.decision import is_classes
 from onnx2snn.diagnose import FALLING, TOLERANCE, Evidence, cause
+from onnx2snn.layer_means import LayerMeans
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends.base import Backend
-from onnx2snn_runtime.engine import Engine, Observer
-from onnx2snn_runtime.plan import Stateful, make_plan
+from onnx2snn_runtime.engine import Engine
+from onnx2snn_runtime.plan import make_plan
 
 TIMESTEPS = {"rate": 64, "refine": 16}
 IMAGES = 16
@@ -44,45 +45,6 @@ class Check:
     agreement: float | None = None
     output_error: float = 0.0
     layer_errors: dict[str, float] = field(default_factory=dict)
-
-
-class _Means(Observer):
-    """Mean output of every stateful operator, after the last step and after half of them.
-
-    ``saturated`` counts, in the second half, how often a neuron sends the burst limit; ``spikes``
-    counts them all.
-    """
-
-    def __init__(self, refine: bool, half: int) -> None:
-        self.refine, self.half = refine, half
-        self.sums: dict[str, Any] = {}
-        self.steps: dict[str, int] = {}
-        self.halfway: dict[str, Any] = {}
-        self.saturated: dict[str, float] = {}
-        self.spikes: dict[str, float] = {}
-
-    def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
-        if unit.operator.is_readout:
-            return
-        for offset, output in enumerate(outputs):
-            step = first_step + offset
-            if self.refine:
-                self.sums[unit.output] = output * step
-            else:
-                self.sums[unit.output] = self.sums.get(unit.output, 0) + output.astype(np.float64)
-            self.steps[unit.output] = step
-            if step == self.half:
-                self.halfway[unit.output] = self.sums[unit.output] / step
-            if counts is not None:
-                sent = float(np.abs(counts[offset]).sum())
-                self.spikes[unit.output] = self.spikes.get(unit.output, 0.0) + sent
-            if step > self.half and counts is not None and not self.refine:
-                limit = unit.operator.attributes["burst_limit"]
-                share = float(np.mean(np.abs(counts[offset]) >= limit)) / self.half
-                self.saturated[unit.output] = self.saturated.get(unit.output, 0.0) + share
-
-    def means(self) -> dict[str, Any]:
-        return {name: total / self.steps[name] for name, total in self.sums.items()}
 
 
 def verify(
@@ -114,29 +76,22 @@ def verify(
     extra = [*layers, *(output.name for output in ann.graph.output)]
     reference = backend.compile(with_outputs(ann, extra))(feeds)
     half = timesteps // 2
-    observer = _Means(recipe.code == "refine", half)
+    observer = LayerMeans(timesteps, refine=recipe.code == "refine")
     engine = Engine(make_plan(spiking), backend)
     answers = dict(engine.run(feeds, [half, timesteps], observer=observer))
     progress("check", 1, 1)
 
-    means, halfway = (
-        {
-            name: mean * (units or {}).get(name.removesuffix(".signal"), 1.0)
-            for name, mean in table.items()
-        }
-        for table in (observer.means(), observer.halfway)
-    )
-    names = {unit.output: unit.output.removesuffix(".signal") for unit in engine.plan.stateful}
-    errors = {
-        names[name]: relative_error(mean, reference[names[name]])
-        for name, mean in means.items()
-        if names[name] in reference
+    names = {
+        unit.name: unit.output.removesuffix(".signal")
+        for unit in engine.plan.stateful
+        if unit.name in observer.sums
     }
-    early = {
-        names[name]: relative_error(mean, reference[names[name]])
-        for name, mean in halfway.items()
-        if names[name] in reference
-    }
+    errors, early = {}, {}
+    for name, tensor in names.items():
+        if tensor in reference:
+            worth = (units or {}).get(tensor, np.float32(1))
+            errors[tensor] = relative_error(observer.mean(name) * worth, reference[tensor])
+            early[tensor] = relative_error(observer.early[name] * worth, reference[tensor])
     outputs = {name: answers[timesteps][name] for name in engine.plan.outputs}
     error = max(_output_error(outputs[name], reference[name]) for name in outputs)
     before = max(_output_error(answers[half][name], reference[name]) for name in outputs)
@@ -146,8 +101,10 @@ def verify(
     passed = bool(finite and (error <= TOLERANCE or error <= FALLING * before))
     text = _verdict(passed, error, agreement, len(next(iter(feeds.values()))), timesteps)
     if not passed:
-        saturated = {names[name]: share for name, share in observer.saturated.items()}
-        silent = frozenset(names[name] for name, count in observer.spikes.items() if not count)
+        sent = {names[name]: name for name in observer.spikes}
+        refine = recipe.code == "refine"  # whose bursts at the limit are how it finds its unit
+        saturated = {} if refine else {t: observer.saturated(name) for t, name in sent.items()}
+        silent = frozenset(t for t, name in sent.items() if not observer.spikes[name].any())
         text += "; " + cause(
             Evidence(errors, early, saturated, silent, calibration, source.is_noise, finite)
         )

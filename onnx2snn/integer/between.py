@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from onnx2snn.costs import WEIGHTED
 from onnx2snn.integer.rules import MERGES, RULES
 from onnx2snn_runtime.neurons import ACTIVATIONS
+from onnx2snn_runtime.ops.behaviour import WEIGHTED
 
 HUGE = np.finfo(np.float32).max
 

@@ -7,13 +7,12 @@ import onnx
 from onnx import NodeProto
 
 from onnx2snn.classify import Placed, Role
-from onnx2snn.costs import WEIGHTED
 from onnx2snn.integer import pooling  # noqa: F401  (registration)
 from onnx2snn.integer.rules import MOVES, RULES
 from onnx2snn_runtime.errors import Finding
 from onnx2snn_runtime.neurons.integer import IntegerIF
 from onnx2snn_runtime.ops import OPERATORS, Law
-from onnx2snn_runtime.ops.behaviour import is_affine
+from onnx2snn_runtime.ops.behaviour import WEIGHTED, is_affine
 
 # In front of the first weights these stay in float: they round alike on every engine, if at all.
 IN_FRONT = (*MOVES, "Add", "Sub", "Mul", "Div", "Neg", "Concat", "Pad", "Clip")

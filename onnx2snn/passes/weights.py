@@ -21,8 +21,8 @@ from onnx2snn.passes.graph import (
     replace_input,
     rewritten_constant,
 )
+from onnx2snn_runtime.ops.behaviour import WEIGHTED
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 PER_CHANNEL = "its constant is not one per channel"
 
 

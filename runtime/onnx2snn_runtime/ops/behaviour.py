@@ -1,10 +1,13 @@
-"""Whether a node is affine in what moves, by the law of its operator."""
+"""What a node does with what moves: whether it meets weights, whether it is affine."""
 
 from collections.abc import Callable, Sequence
 
 from onnx import NodeProto
 
 from onnx2snn_runtime.ops.registry import OPERATORS, Law
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators whose inputs meet weights, one multiplication or one synaptic operation each."""
 
 
 def is_affine(node: NodeProto, moving: Sequence[int], is_float: Callable[[str], bool]) -> bool:
