@@ -1,0 +1,74 @@
+"""How long conversions take, and how much memory: each by the command line, in its own process.
+
+Prints a Markdown table with wall time, processor time and peak memory.
+
+    python benchmarks/conversion.py --shared ../shared
+"""
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from accuracy import CIFAR_DATA, SQUEEZENET, Case
+
+from onnx2snn.embedded import EMBEDDED_CALIBRATION, EMBEDDED_MODEL, EMBEDDED_TEST, embedded_file
+
+MEBIBYTE = 2**20
+KIBIBYTE = 2**10  # unit of ru_maxrss on Linux
+CASES = [
+    (Case("embedded CNN", EMBEDDED_MODEL, EMBEDDED_CALIBRATION, EMBEDDED_TEST, "unit",
+          embedded=True), 256),
+    (Case("ResNet-20", "models/cifar10_resnet20_legacy.onnx", *CIFAR_DATA, "imagenet"), 512),
+    (Case("SqueezeNet 1.1", *SQUEEZENET), 200),
+]  # fmt: skip
+OPTIONS = (("--recipe", "fast"), ("--recipe", "refine"), ("--target-drop", "0.1"))
+
+
+def run(command: list[str]) -> tuple[float, float, float]:
+    """Wall seconds, processor seconds and peak MiB of a command.
+
+    Raises:
+        RuntimeError: it fails.
+    """
+    started = time.perf_counter()
+    process = os.posix_spawn(command[0], command, os.environ)
+    _, status, usage = os.wait4(process, 0)
+    if os.waitstatus_to_exitcode(status):
+        raise RuntimeError(f"{' '.join(command)} failed")
+    seconds = time.perf_counter() - started
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * KIBIBYTE / MEBIBYTE
+
+
+def main() -> None:
+    """Convert every network with every option."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--only", default="", help="part of a network's name")
+    options = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores\n")
+    print("| network | calibration images | options | seconds | CPU seconds | peak MiB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for case, samples in CASES:
+        if options.only not in case.name or not (case.embedded or options.shared.is_dir()):
+            continue
+        model, calibration = (
+            embedded_file(name) if case.embedded else options.shared / name
+            for name in (case.model, case.calibration)
+        )
+        for extra in OPTIONS:
+            with tempfile.TemporaryDirectory() as folder:
+                seconds, processor, peak = run([
+                    sys.executable, "-m", "onnx2snn", "convert", str(model), "-q",
+                    "--calibration", str(calibration), "--calibration-samples", str(samples),
+                    "--preprocess", case.preprocess, "-o", f"{folder}/out.snn.onnx", *extra,
+                ])  # fmt: skip
+            print(f"| {case.name} | {samples} | `{' '.join(extra)}` | {seconds:.1f} "
+                  f"| {processor:.1f} | {peak:.0f} |", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
