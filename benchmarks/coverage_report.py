@@ -50,7 +50,7 @@ def write(
         for exporter in network.exporters:
             found = {
                 kind: read(record_path(options.folder, network, exporter, kind))
-                for kind in ("export", "result")
+                for kind in ("export", "result", "conversion")
             }
             records.append({
                 "name": network.name, "library": network.library, "group": network.group,
@@ -97,6 +97,7 @@ def summary(records: list[dict[str, Any]], measured: list[dict[str, Any]]) -> st
         f"{len(measured)} graphs measured of {len(exported)} exported: "
         f"{status.count('ok')} converted ({100 * status.count('ok') / max(1, len(status)):.1f} %), "
         f"{status.count('refused')} refused, {status.count('error')} errors.\n",
+        *only_converted(records),
         "| run | T | networks | up to 20 spiking layers: median, largest (limit) "
         "| deeper: median, largest (limit) | above the limit |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -117,6 +118,26 @@ def summary(records: list[dict[str, Any]], measured: list[dict[str, Any]]) -> st
             lines.append(f"| {run}, {words} | {t} | {len(full)} | {cells[0]} | {cells[1]} "
                          f"| {', '.join(missed) or 'none'} |")  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def only_converted(records: list[dict[str, Any]]) -> list[str]:
+    """A line on the graphs that were converted without measuring them, if there are any."""
+    rest = [r for r in records if r["conversion"] and not r["result"]]
+    if not rest:
+        return []
+    status = [record["conversion"]["status"] for record in rest]
+    names = {r["name"] for r in rest} - {r["name"] for r in records if r["result"]}
+    bad = [
+        f"{r['name']} ({r['exporter']}): {r['conversion']['reason'].splitlines()[0]}"
+        for r in rest
+        if r["conversion"]["status"] != "ok"
+    ]
+    return [
+        f"Another {len(rest)} exported graphs, {len(names)} more architectures among them, "
+        f"were only converted (`refine`, 8 images): {status.count('ok')} converted, "
+        f"{status.count('refused')} refused, {status.count('error')} errors"
+        f"{': ' + '; '.join(bad) if bad else ''}.\n",
+    ]
 
 
 def error_table(full: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:

@@ -1,9 +1,10 @@
 """Which CNNs convert, and how exactly: 97 architectures from three exporters, random weights.
 
-Three steps, each on what the one before left in --folder; a network that fails or takes too long
+Steps, each on what those before left in --folder; a network that fails or takes too long
 does not stop the run, and what is there already is not done again (--again does it again):
 
     python benchmarks/coverage_table.py export  --folder coverage
+    python benchmarks/coverage_table.py convert --folder coverage     # quickly, nothing measured
     python benchmarks/coverage_table.py measure --folder coverage
     python benchmarks/coverage_table.py report  --folder coverage --markdown docs/coverage.md
 
@@ -50,6 +51,7 @@ RUNS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 }  # fmt: skip
 SECOND_EXPORTER = {"rate": (64,)}  # of the same network: whether it comes to the same
 NOISE = 1e-4  # relative change of the input for the sensitivity
+FEW_IMAGES = 8  # where nothing is measured
 CHECK_IMAGES = 2  # of the check that ends a conversion; here more is measured afterwards
 
 
@@ -211,6 +213,40 @@ def export_all(options: argparse.Namespace, chosen: list[Network]) -> None:
                   f"({result.get('wall_s')} s)", flush=True)  # fmt: skip
 
 
+def is_exported(folder: Path, network: Network, exporter: str) -> bool:
+    """Whether there is a file to convert."""
+    record = record_path(folder, network, exporter, "export")
+    return record.exists() and json.loads(record.read_text())["status"] == "ok"
+
+
+def convert_all(options: argparse.Namespace, chosen: list[Network]) -> None:
+    """Only convert the files that are not measured yet: whether it works."""
+    import onnx2snn
+    from onnx2snn import verify
+
+    verify.IMAGES = CHECK_IMAGES
+    for network in chosen:
+        for exporter in network.exporters:
+            file = options.folder / f"{network.name}.{exporter}.onnx"
+            path = record_path(options.folder, network, exporter, "conversion")
+            kept = [path, record_path(options.folder, network, exporter, "result")]
+            if not is_exported(options.folder, network, exporter) or (
+                any(record.exists() for record in kept) and not options.again
+            ):
+                continue
+
+            def task(network: Network = network, file: Path = file) -> dict[str, Any]:
+                images = network.images(FEW_IMAGES, 1)
+                spiking = onnx2snn.convert(file, calibration=images, recipe="refine")
+                return {"verified": {"refine": spiking.check.text}}
+
+            result = in_child(task, options.limit)
+            path.write_text(json.dumps(result, indent=1))
+            reason = str(result.get("reason", "")).splitlines() or [""]
+            print(f"{network.name} {exporter}: {result['status']} {reason[0]} "
+                  f"({result.get('wall_s')} s)", flush=True)  # fmt: skip
+
+
 def measure_all(options: argparse.Namespace, chosen: list[Network]) -> None:
     """Convert and measure the files that are there."""
     folder = str(Path(__file__).resolve().parent)
@@ -226,9 +262,7 @@ def measure_all(options: argparse.Namespace, chosen: list[Network]) -> None:
         for exporter in network.exporters:
             file = options.folder / f"{network.name}.{exporter}.onnx"
             path = record_path(options.folder, network, exporter, "result")
-            exported = record_path(options.folder, network, exporter, "export")
-            done = exported.exists() and json.loads(exported.read_text())["status"] == "ok"
-            if not done:
+            if not is_exported(options.folder, network, exporter):
                 continue
             if path.exists() and not options.again:
                 results.update(json.loads(path.read_text()))
@@ -256,7 +290,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=["export", "measure", "report"])
+    parser.add_argument("step", choices=["export", "convert", "measure", "report"])
     parser.add_argument("--folder", type=Path, default=Path("coverage"), help="files and results")
     parser.add_argument("--only", default="", help="names, separated by commas")
     parser.add_argument("--group", default="", help="survey, keras or timm")
@@ -273,6 +307,8 @@ def main() -> None:
     ]
     if options.step == "export":
         export_all(options, chosen)
+    elif options.step == "convert":
+        convert_all(options, chosen)
     elif options.step == "measure":
         measure_all(options, chosen)
     else:
