@@ -53,17 +53,18 @@ def network(opset: int = 18, ir_version: int = 10) -> onnx.ModelProto:
 
 
 @cache
-def _spiking(recipe: str) -> bytes:
+def _spiking(recipe: str, precision: str) -> bytes:
     from onnx2snn import convert
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return convert(network(), calibration=images(), recipe=recipe).proto.SerializeToString()
+        found = convert(network(), calibration=images(), recipe=recipe, precision=precision)
+        return found.proto.SerializeToString()
 
 
-def spiking(recipe: str = "fast") -> onnx.ModelProto:
+def spiking(recipe: str = "fast", precision: str = "float") -> onnx.ModelProto:
     """The converted network, a new copy."""
-    return onnx.load_model_from_string(_spiking(recipe))
+    return onnx.load_model_from_string(_spiking(recipe, precision))
 
 
 def images(count: int = 8) -> np.ndarray[Any, Any]:

@@ -68,7 +68,8 @@ def seeds(target: str) -> list[bytes]:
     if target == "results":
         return _results()
     if target == "spiking":
-        return [spiking(recipe).SerializeToString() for recipe in ("fast", "paper", "refine")]
+        networks = [spiking(recipe) for recipe in ("fast", "paper", "refine")]
+        return [n.SerializeToString() for n in (*networks, spiking(precision="int8"))]
     return found[target]
 
 
