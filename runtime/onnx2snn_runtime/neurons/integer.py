@@ -22,6 +22,7 @@ from onnx import TensorProto
 from onnx2snn_runtime.neurons.body import Body
 from onnx2snn_runtime.neurons.burst import MAX_BURST_LIMIT, running_sum, step_numbers
 from onnx2snn_runtime.neurons.operator import Array, Chunk, Range, StatefulOperator, family
+from onnx2snn_runtime.neurons.readout import Readout
 
 EXACT_LIMIT = 2**24  # float32 holds every whole number below, and adds them in any order
 SUM_LIMIT = 2**31  # of int32
@@ -122,27 +123,10 @@ def integer_threshold(xp: Any, operator: StatefulOperator, threshold: Array) -> 
 
 
 @family("IntegerReadout")
-class IntegerReadout(StatefulOperator):
+class IntegerReadout(Readout):
     """Running mean of whole numbers in units of the answer: y = (x_1 + ... + x_t) / t * scale."""
 
-    elementwise = True
-    is_readout = True
     state_type = TensorProto.INT32
-
-    @property
-    def function_name(self) -> str:
-        """There is one."""
-        return "IntegerReadout"
-
-    @property
-    def needs_step(self) -> bool:
-        """The mean divides by t."""
-        return True
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        """Sum of the inputs."""
-        return ("sum",)
 
     def write_law(self, body: Body, function_inputs: list[str]) -> None:
         """One step in standard operators: whole numbers up to the last line."""

@@ -24,8 +24,8 @@ class Readout(StatefulOperator):
 
     @property
     def function_name(self) -> str:
-        """There is one readout."""
-        return "Readout"
+        """There is one of a family."""
+        return self.family
 
     @property
     def needs_step(self) -> bool:
