@@ -9,16 +9,16 @@ out.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, numpy_helper
 
 from onnx2snn.calibrate import Histogram
-from onnx2snn_runtime.interpreter import Interpreter
-from onnx2snn_runtime.neurons import COMPOSITES, spelled_out
+from onnx2snn_runtime.nodes import attributes_of, run_node
 from onnx2snn_runtime.plan import tensor_shape
 
 Floats = NDArray[np.float64]
@@ -83,7 +83,7 @@ def expected_histograms(
             mean, variance = (sum(getattr(item, key) for item in inputs)
                               for key in ("mean", "variance"))  # fmt: skip
             moments[result] = Moments(mean, variance)
-        elif node.op_type == "Concat" and node.attribute[0].i == CHANNELS:
+        elif node.op_type == "Concat" and attributes_of(node)["axis"] == CHANNELS:
             mean, variance = (np.concatenate([getattr(item, key) for item in inputs])
                               for key in ("mean", "variance"))  # fmt: skip
             moments[result] = Moments(mean, variance)
@@ -95,19 +95,21 @@ def _activate(network: onnx.ModelProto, node: NodeProto, moments: Moments) -> ND
     values = {value.name: value for value in [*network.graph.value_info, *network.graph.output]}
     known = values.get(node.output[0]) or values.get(node.input[0])
     rank = len(tensor_shape(known)) if known is not None else 2
-    normal = NormalDist()
-    levels = [normal.inv_cdf((index + 0.5) / QUANTILES) for index in range(QUANTILES)]
-    spread = np.sqrt(moments.variance)[np.newaxis] * np.array(levels)[:, np.newaxis]
+    spread = np.sqrt(moments.variance)[np.newaxis] * _levels()[:, np.newaxis]
     quantiles = (moments.mean + spread).astype(np.float32)
     opset = next(item.version for item in network.opset_import if not item.domain)
-    graph = helper.make_graph(
-        spelled_out(node, opset) if node.domain == COMPOSITES else [node],
-        "activation",
-        [helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, None)],
-        [helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, None)],
-        [item for item in network.graph.initializer if item.name in node.input],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    constants = {
+        item.name: numpy_helper.to_array(item)
+        for item in network.graph.initializer
+        if item.name in node.input
+    }
     shaped = quantiles.reshape(*quantiles.shape, *(1,) * (rank - 2))
-    result: NDArray[np.float32] = Interpreter(model)({node.input[0]: shaped})[node.output[0]]
+    result: NDArray[np.float32] = run_node(node, {node.input[0]: shaped, **constants}, opset)[0]
     return result
+
+
+@cache
+def _levels() -> Floats:
+    """Quantiles of the normal distribution of mean 0 and deviation 1, [quantiles]."""
+    normal = NormalDist()
+    return np.array([normal.inv_cdf((index + 0.5) / QUANTILES) for index in range(QUANTILES)])

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 from onnx2snn_runtime.format import DOMAIN
-from onnx2snn_runtime.interpreter import Interpreter
 from onnx2snn_runtime.neurons import parse_node
+from onnx2snn_runtime.nodes import attributes_of, run_node
 from onnx2snn_runtime.ops import OPERATORS, Law
 from onnx2snn_runtime.ops.behaviour import WEIGHTED
 from onnx2snn_runtime.plan import tensor_shape
 
 Array = NDArray[np.float64]
+OPSET = 18  # of the convolutions that count weights
 _AFFINE = (Law.AFFINE, Law.AFFINE_ONE, Law.AFFINE_FIRST, Law.AFFINE_FLOATS)
 
 
@@ -60,7 +61,7 @@ def is_window_sum(node: NodeProto, weights: Mapping[str, onnx.TensorProto]) -> b
     if node.op_type != "Conv" or node.input[1] not in weights or len(node.input) > 2:
         return False
     channels, *per_group = weights[node.input[1]].dims[:2]
-    group = next((a.i for a in node.attribute if a.name == "group"), 1)
+    group = attributes_of(node).get("group", 1)
     depthwise = group == channels and per_group == [1]
     return depthwise and bool((numpy_helper.to_array(weights[node.input[1]]) == 1).all())
 
@@ -146,24 +147,16 @@ class FanOut:
             for i, name in enumerate(node.input)
             if name and name not in self.weights
         }
-        moved = np.rint(self.run(node, feeds)).astype(np.int64).reshape(-1)
+        constants = {
+            name: numpy_helper.to_array(self.weights[name])
+            for name in node.input
+            if name in self.weights
+        }
+        result, *_ = run_node(node, {**feeds, **constants}, self.opset)
+        moved = np.rint(result).astype(np.int64).reshape(-1)
         total = np.zeros(size + 1)
         np.add.at(total, np.clip(moved, 0, size), np.broadcast_to(after, after.shape).reshape(-1))
         return total[1:].reshape(shape)
-
-    def run(self, node: NodeProto, feeds: dict[str, Array]) -> Any:
-        """The first output of a single node."""
-        used = [self.weights[name] for name in node.input if name in self.weights]
-        graph = helper.make_graph(
-            [node],
-            "one",
-            [_double(name, array.shape) for name, array in feeds.items()],
-            [_double(node.output[0])],
-            used,
-        )
-        opsets = [helper.make_opsetid("", self.opset)]
-        model = helper.make_model(graph, opset_imports=opsets)
-        return Interpreter(model)(feeds)[node.output[0]]
 
 
 def _same(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
@@ -196,7 +189,7 @@ def _axes(owner: FanOut, node: NodeProto, rank: int) -> set[int]:
 def _average(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
     """Average pooling: every element reaches the windows that hold it."""
     channels = shape[1]
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     kernel = attributes["kernel_shape"]
     weight = np.ones((channels, 1, *kernel))
     return _transposed(weight, attributes, channels, shape, after)
@@ -207,7 +200,7 @@ def weights_met(
 ) -> Array:
     """Number of nonzero weights that each input element of a weighted node meets, [1,*]."""
     array = numpy_helper.to_array(weights[node.input[1]])
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     shape, out = shapes[node.input[0]], shapes[node.output[0]]
     if node.op_type in ("Gemm", "MatMul"):
         rows = np.count_nonzero(array.T if attributes.get("transB", 0) else array, axis=-1)
@@ -219,7 +212,7 @@ def weights_met(
     allowed = ("strides", "pads", "dilations", "group", "kernel_shape")
     kept = {name: value for name, value in attributes.items() if name in allowed}
     forward = helper.make_node("Conv", ["x", "w"], ["y"], **kept)
-    result: Array = _run_node(forward, {"x": ones, "w": mask})
+    result: Array = run_node(forward, {"x": ones, "w": mask}, OPSET)[0]
     return result
 
 
@@ -240,26 +233,11 @@ def _transposed(
     node = helper.make_node(
         "ConvTranspose", ["x", "w"], ["y"], strides=strides, dilations=dilations, group=group
     )
-    full = _run_node(node, {"x": after, "w": mask})
+    (full,) = run_node(node, {"x": after, "w": mask}, OPSET)
     extra = [max(0, padded[i] - reach[i]) for i in range(rank)]
     full = np.pad(full, [(0, 0), (0, 0), *((0, e) for e in extra)])
     window = tuple(slice(pads[i], pads[i] + shape[2 + i]) for i in range(rank))
     return full[(slice(None), slice(None), *window)]
-
-
-def _double(name: str, shape: tuple[int, ...] | None = None) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, shape)
-
-
-def _run_node(node: NodeProto, feeds: dict[str, Array]) -> Any:
-    graph = helper.make_graph(
-        [node],
-        "one",
-        [_double(name, array.shape) for name, array in feeds.items()],
-        [_double("y")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
-    return Interpreter(model)(feeds)["y"]
 
 
 _Rule = Callable[[FanOut, NodeProto, tuple[int, ...], Array], Array]

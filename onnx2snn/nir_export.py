@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, numpy_helper
 
 from onnx2snn_runtime.errors import Finding, UnsupportedError, UsageError
 from onnx2snn_runtime.format import DOMAIN
+from onnx2snn_runtime.nodes import attributes_of
 from onnx2snn_runtime.plan import Stateful, make_plan
 
 Array = NDArray[Any]
@@ -209,7 +210,7 @@ class _Exporter:
 
 
 def _convolution(owner: _Exporter, node: NodeProto) -> None:
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     weight = owner.arrays.get(node.input[1])
     if weight is None or weight.ndim != 4:
         owner.refuse(node, "NIR has 2-D convolutions with constant weights only")
@@ -242,7 +243,7 @@ def without_groups(weight: Array, groups: int) -> Array:
 
 
 def _affine(owner: _Exporter, node: NodeProto) -> None:
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     weight = owner.arrays.get(node.input[1])
     plain = attributes.get("alpha", 1.0) == 1.0 and attributes.get("beta", 1.0) == 1.0
     if weight is None or weight.ndim != 2 or not plain or attributes.get("transA", 0):
@@ -261,7 +262,7 @@ def _affine(owner: _Exporter, node: NodeProto) -> None:
 
 def _average(owner: _Exporter, node: NodeProto) -> None:
     """Averages become sums, which chips have; the division goes into the weights behind."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     shape = owner.shape(node.input[0])
     window = shape[1:] if node.op_type == "GlobalAveragePool" else attributes["kernel_shape"]
     strides = attributes.get("strides", window if node.op_type == "GlobalAveragePool" else (1, 1))

@@ -16,6 +16,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from onnx2snn_runtime.neurons import ACTIVATIONS
+from onnx2snn_runtime.nodes import attributes_of
 from onnx2snn_runtime.plan import Shape, tensor_shape
 
 POOLINGS = ("MaxPool", "GlobalMaxPool")
@@ -91,7 +92,9 @@ def _find(model: onnx.ModelProto) -> _Swap | None:
             continue
         before = makers.get(node.input[0])
         concat = before if before is not None and before.op_type == "Concat" else None
-        if concat is not None and not (_axis(concat) == CHANNELS and readers[node.input[0]] == 1):
+        if concat is not None and not (
+            attributes_of(concat).get("axis") == CHANNELS and readers[node.input[0]] == 1
+        ):
             continue
         sources = node.input[:1] if concat is None else list(concat.input)
         activations = [
@@ -104,10 +107,6 @@ def _find(model: onnx.ModelProto) -> _Swap | None:
     return None
 
 
-def _axis(concat: NodeProto) -> int:
-    return next((int(a.i) for a in concat.attribute if a.name == "axis"), 0)
-
-
 def _commutes(node: NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
     """Whether the node is a nondecreasing function, the same all over a window."""
     if node.op_type == "BatchNormalization" and node.input[1] in constants:
@@ -116,7 +115,7 @@ def _commutes(node: NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
     if entry is None:
         return False
     if node.op_type == "LeakyRelu":
-        return all(a.f >= 0 for a in node.attribute if a.name == "alpha")
+        return float(attributes_of(node).get("alpha", 0.0)) >= 0
     if node.op_type == "PRelu":
         if node.input[1] not in constants:
             return False

@@ -10,10 +10,10 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from onnx2snn.integer.rules import MERGES, RULES
+from onnx2snn.rewrite import HUGE
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.ops.behaviour import WEIGHTED
-
-HUGE = np.finfo(np.float32).max
+from onnx2snn_runtime.plan import tensor_shape
 
 
 def with_neurons_between(network: onnx.ModelProto) -> onnx.ModelProto:
@@ -79,8 +79,7 @@ class _Inserter:
             )
             values = [*self.graph.value_info, *self.graph.output]
             known = next(value for value in values if value.name == source)
-            shape = [d.dim_value or d.dim_param for d in known.type.tensor_type.shape.dim]
             self.graph.value_info.append(
-                helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)
+                helper.make_tensor_value_info(output, TensorProto.FLOAT, tensor_shape(known))
             )
         return self.made[source]

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import NodeProto, helper
 
-from onnx2snn.integer.rules import attributes_of, channels_of, rule
-from onnx2snn.integer.signals import NoIntegerFormError, Signal, run_node, spread
+from onnx2snn.integer.rules import channels_of, rule
+from onnx2snn.integer.signals import NoIntegerFormError, Signal, spread
+from onnx2snn_runtime.nodes import attributes_of, run_node
 
 if TYPE_CHECKING:
     from onnx2snn.integer.work import IntegerWork

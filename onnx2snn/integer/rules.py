@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
 from onnx2snn.integer.signals import (
     Array,
@@ -17,9 +17,9 @@ from onnx2snn.integer.signals import (
     compact,
     filled,
     per_channel,
-    run_node,
     spread,
 )
+from onnx2snn_runtime.nodes import attributes_of, run_node
 
 if TYPE_CHECKING:
     from onnx2snn.integer.work import IntegerWork
@@ -42,11 +42,6 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
         return function
 
     return register
-
-
-def attributes_of(node: NodeProto) -> dict[str, Any]:
-    """Attributes of a node by name."""
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 def channels_of(signal: Signal) -> tuple[Array, Array, Array]:

@@ -1,14 +1,12 @@
 """Signals in whole numbers: real value = unit · integer, with bounds that hold at every step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper
 
-from onnx2snn_runtime.interpreter import Interpreter
 from onnx2snn_runtime.neurons.integer import EXACT_LIMIT
 
 Array = NDArray[np.float64]
@@ -154,21 +152,3 @@ def own_scale(weight: Array, bias: Array, levels: int) -> Array:
 def fits(partial: float) -> bool:
     """Whether float32 adds up to this magnitude exactly, in any order."""
     return partial < EXACT_LIMIT
-
-
-def run_node(node: NodeProto, feeds: Mapping[str, Array], opset: int) -> list[Any]:
-    """The outputs of a single node on float64 arrays, by position."""
-    graph = helper.make_graph(
-        [node],
-        "one",
-        [_value(name, array) for name, array in feeds.items()],
-        [helper.make_tensor_value_info(name, TensorProto.DOUBLE, None) for name in node.output],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    results = Interpreter(model)(feeds)
-    return [results[name] for name in node.output]
-
-
-def _value(name: str, array: Any) -> Any:
-    kind = helper.np_dtype_to_tensor_dtype(np.asarray(array).dtype)
-    return helper.make_tensor_value_info(name, kind, np.shape(array))

@@ -9,13 +9,13 @@ import tempfile
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from onnx2snn_runtime.errors import BackendError
+from onnx2snn_runtime.nodes import attributes_of
 
 BLOCKED_DOMAIN = "com.microsoft.nchwc"
 PROBE_CHANNELS = 64
@@ -138,5 +138,5 @@ def _without_doors(model: onnx.ModelProto, chosen: set[str]) -> onnx.ModelProto:
 def _is_door(node: onnx.NodeProto) -> bool:
     if node.domain != BLOCKED_DOMAIN or node.op_type != "MaxPool":
         return False
-    attributes: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     return list(attributes.get("kernel_shape", ())) == [1, 1]
