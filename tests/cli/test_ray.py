@@ -13,14 +13,12 @@ import subprocess
 import sys
 import time
 import types
-import warnings
 
-import networks
-import numpy as np
 import pytest
+from evaluations import write_evaluation
 
 import onnx2snn
-from onnx2snn import convert, evaluate
+from onnx2snn import evaluate
 from onnx2snn_runtime.errors import BackendError, UsageError
 
 needs_ray = pytest.mark.skipif(
@@ -48,13 +46,7 @@ cluster.shutdown()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("ray")
-    images = networks.images(IMAGES)
-    np.savez(path / "data.npz", images=images, labels=np.arange(IMAGES) % 4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        convert(networks.small_cnn(), calibration=images[:64]).save(path / "net.snn.onnx")
-    return path
+    return write_evaluation(tmp_path_factory.mktemp("ray"), IMAGES)
 
 
 @pytest.fixture(scope="module")

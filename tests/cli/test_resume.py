@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 
 import networks
-import numpy as np
 import onnx
 import pytest
+from evaluations import write_evaluation
 
-from onnx2snn import convert, evaluate
+from onnx2snn import evaluate
 from onnx2snn.journal import Journal, journal_path, make_key
 from onnx2snn_runtime.errors import StorageError, UsageError
 
@@ -64,13 +63,7 @@ while True:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("resume")
-    images = networks.images(IMAGES)
-    np.savez(path / "data.npz", images=images, labels=np.arange(IMAGES) % 4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        convert(networks.small_cnn(), calibration=images[:64]).save(path / "net.snn.onnx")
-    return path
+    return write_evaluation(tmp_path_factory.mktemp("resume"), IMAGES)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import networks
 import numpy as np
 import pytest
+from evaluations import write_evaluation
 
-from onnx2snn import convert, evaluate
+from onnx2snn import evaluate
 from onnx2snn.evaluation import Interrupted
 from onnx2snn.measurement import Comparison
 from onnx2snn.processes import ProcessCrew
@@ -29,13 +29,7 @@ OPTIONS = {"timesteps": [1, 3], "batch_size": 8, "early_exit": True}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("workers")
-    images = networks.images(IMAGES)
-    np.savez(path / "data.npz", images=images, labels=np.arange(IMAGES) % 4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        convert(networks.small_cnn(), calibration=images[:64]).save(path / "net.snn.onnx")
-    return path
+    return write_evaluation(tmp_path_factory.mktemp("workers"), IMAGES)
 
 
 @pytest.fixture(scope="module")
