@@ -10,42 +10,34 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
+from cases import (
+    CIFAR_JPEGS,
+    CIFAR_ORIGINALS,
+    CIFAR_OWN,
+    EMBEDDED,
+    FASHION,
+    PHOTOS,
+    SQUEEZENET,
+    Case,
+    present,
+)
+
 import onnx2snn
-from onnx2snn.embedded import EMBEDDED_CALIBRATION, EMBEDDED_MODEL, EMBEDDED_TEST, embedded_file
 
 RECIPES = ("if", "paper", "fast", "refine")
-LONG = (1, 2, 4, 8, 16, 32, 64)
 SHORT = (1, 2, 4, 8)
 TWIN_STEPS = (2, 8)  # shown
 SUMMARY = (("if", 64), ("paper", 64), ("fast", 2), ("fast", 4), ("refine", 2), ("refine", 4))
-CIFAR_OWN = "mean=0.4914,0.4822,0.4465,std=0.2470,0.2435,0.2616"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One network on one set of images."""
-
-    name: str
-    model: str
-    calibration: str
-    test: str
-    preprocess: str
-    limit: int | None = None
-    timesteps: tuple[int, ...] = LONG
-    embedded: bool = False
 
 
 def cifar(name: str, preprocess: str) -> list[Case]:
     """A CIFAR-10 network on the originals and on the first 2,000 JPEGs."""
     model = f"models/cifar10_{name}_legacy.onnx"
     return [
-        Case(f"{name}, 761 originals", model, "data/cifar10_original_calib.npz",
-             "data/cifar10_original_test.npz", preprocess),
-        Case(f"{name}, 2,000 JPEGs", model, "data/cifar10_calib.npz", "data/cifar10_test.npz",
-             preprocess, limit=2000),
+        Case(f"{name}, 761 originals", model, *CIFAR_ORIGINALS, preprocess),
+        Case(f"{name}, 2,000 JPEGs", model, *CIFAR_JPEGS, preprocess, limit=2000),
     ]  # fmt: skip
 
 
@@ -58,31 +50,27 @@ def twins(name: str, legacy: str, dynamo: str, *rest: str) -> list[Case]:
     ]  # fmt: skip
 
 
-CIFAR_DATA = ("data/cifar10_calib.npz", "data/cifar10_test.npz")
-SQUEEZENET = ("models/imagenet_squeezenet1_1_legacy.onnx", "data/imagenet_sample_calib.npz",
-              "data/imagenet_sample_test.npz", "imagenet")  # fmt: skip
 CASES = [
-    Case("embedded CNN, 1,000 Fashion-MNIST", EMBEDDED_MODEL, EMBEDDED_CALIBRATION, EMBEDDED_TEST,
-         "unit", embedded=True),
+    Case("embedded CNN, 1,000 Fashion-MNIST", *EMBEDDED, "unit"),
     *cifar("resnet20", "imagenet"),
     *cifar("resnet32", "imagenet"),
     *cifar("resnet56", "imagenet"),
     *cifar("vgg_bn", CIFAR_OWN),
     Case("keras_fashion_cnn, 2,000 Fashion-MNIST", "models/keras_fashion_cnn.onnx",
-         "data/fashion_calib.npz", "data/fashion_test.npz", "unit", limit=2000),
+         *FASHION, limit=2000),
     Case("squeezenet, 200 photos", *SQUEEZENET, limit=200),
     Case("squeezenet, 800 photos", *SQUEEZENET, timesteps=SHORT),
     *(
         case
         for depth in (20, 32, 56)
         for case in twins(f"resnet{depth}", f"cifar10_resnet{depth}_legacy",
-                          f"cifar10_resnet{depth}_dynamo", *CIFAR_DATA, "imagenet")
+                          f"cifar10_resnet{depth}_dynamo", *CIFAR_JPEGS, "imagenet")
     ),
-    *twins("vgg_bn", "cifar10_vgg_bn_legacy", "cifar10_vgg_bn_dynamo", *CIFAR_DATA, CIFAR_OWN),
+    *twins("vgg_bn", "cifar10_vgg_bn_legacy", "cifar10_vgg_bn_dynamo", *CIFAR_JPEGS, CIFAR_OWN),
     *twins("squeezenet", "imagenet_squeezenet1_1_legacy", "imagenet_squeezenet1_1_dynamo",
-           *SQUEEZENET[1:]),
+           *PHOTOS),
     *twins("keras_fashion_cnn", "keras_fashion_cnn", "keras_fashion_cnn_tf2onnx",
-           "data/fashion_calib.npz", "data/fashion_test.npz", "unit"),
+           *FASHION),
 ]  # fmt: skip
 
 
@@ -90,14 +78,11 @@ def measure(
     case: Case, shared: Path, recipe: str, samples: int, precision: str = "float"
 ) -> dict[str, object]:
     """Convert with a recipe and evaluate."""
-
-    def path(name: str) -> Path:
-        return embedded_file(name) if case.embedded else shared / name
-
+    model, calibration, test = case.files(shared)
     started = time.perf_counter()
     spiking = onnx2snn.convert(
-        path(case.model),
-        calibration=path(case.calibration),
+        model,
+        calibration=calibration,
         calibration_samples=samples,
         recipe=recipe,
         preprocess=case.preprocess,
@@ -109,9 +94,9 @@ def measure(
         spiking.save(file)
         result = onnx2snn.evaluate(
             file,
-            path(case.test),
+            test,
             timesteps=case.timesteps,
-            against=path(case.model),
+            against=model,
             limit=case.limit,
         )
     return {**result, "case": case.name, "name": recipe, "conversion_s": round(converted, 2)}
@@ -216,12 +201,7 @@ def main() -> None:
         render(options.render)
         return
     everything = []
-    for case in CASES:
-        if options.only not in case.name:
-            continue
-        if not case.embedded and not options.shared.is_dir():
-            print(f"skipped {case.name}: no folder {options.shared}")
-            continue
+    for case in present(CASES, options.shared, options.only):
         results = [
             measure(case, options.shared, recipe, options.calibration_samples)
             for recipe in options.recipes.split(",")

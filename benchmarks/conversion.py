@@ -13,18 +13,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from accuracy import CIFAR_DATA, SQUEEZENET, Case
-
-from onnx2snn.embedded import EMBEDDED_CALIBRATION, EMBEDDED_MODEL, EMBEDDED_TEST, embedded_file
+from cases import CIFAR_JPEGS, EMBEDDED, SQUEEZENET, Case, present
 
 MEBIBYTE = 2**20
 KIBIBYTE = 2**10  # unit of ru_maxrss on Linux
-CASES = [
-    (Case("embedded CNN", EMBEDDED_MODEL, EMBEDDED_CALIBRATION, EMBEDDED_TEST, "unit",
-          embedded=True), 256),
-    (Case("ResNet-20", "models/cifar10_resnet20_legacy.onnx", *CIFAR_DATA, "imagenet"), 512),
-    (Case("SqueezeNet 1.1", *SQUEEZENET), 200),
-]  # fmt: skip
+CASES = {  # and how many calibration images
+    Case("embedded CNN", *EMBEDDED, "unit"): 256,
+    Case("ResNet-20", "models/cifar10_resnet20_legacy.onnx", *CIFAR_JPEGS, "imagenet"): 512,
+    Case("SqueezeNet 1.1", *SQUEEZENET): 200,
+}
 OPTIONS = (("--recipe", "fast"), ("--recipe", "refine"), ("--target-drop", "0.1"))
 
 
@@ -52,13 +49,9 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores\n")
     print("| network | calibration images | options | seconds | CPU seconds | peak MiB |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for case, samples in CASES:
-        if options.only not in case.name or not (case.embedded or options.shared.is_dir()):
-            continue
-        model, calibration = (
-            embedded_file(name) if case.embedded else options.shared / name
-            for name in (case.model, case.calibration)
-        )
+    for case in present(CASES, options.shared, options.only):
+        model, calibration, _ = case.files(options.shared)
+        samples = CASES[case]
         for extra in OPTIONS:
             with tempfile.TemporaryDirectory() as folder:
                 seconds, processor, peak = run([

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from accuracy import CASES
+from cases import present
 
 import onnx2snn
-from onnx2snn.embedded import embedded_file
 from onnx2snn.energy import EnergyMeter
 from onnx2snn_runtime.data import open_data
 from onnx2snn_runtime.engine import Observer
@@ -57,22 +57,16 @@ def main() -> None:
     options = parser.parse_args()
     print("| network | recipe | silent | " + " | ".join(f"t={t}" for t in range(1, LAST + 1)))
     print("| --- | --- | --- |" + " --- |" * LAST)
-    for case in (case for case in CASES if case.name in CHOSEN):
-        if not case.embedded and not options.shared.is_dir():
-            continue
-        folder = None if case.embedded else options.shared
-        paths = [
-            embedded_file(name) if folder is None else folder / name
-            for name in (case.model, case.calibration, case.test)
-        ]
+    for case in present((case for case in CASES if case.name in CHOSEN), options.shared):
+        model, calibration, test = case.files(options.shared)
         for recipe in ("fast", "refine"):
             network = onnx2snn.convert(
-                paths[0], calibration=paths[1], recipe=recipe, preprocess=case.preprocess,
+                model, calibration=calibration, recipe=recipe, preprocess=case.preprocess,
                 calibration_samples=CALIBRATION,
             ).network()  # fmt: skip
             ((_, shape),) = network.input_shapes.items()
             sizes = tuple(size for size in shape[1:] if isinstance(size, int))
-            data = open_data(paths[2]).batches(IMAGES, sizes, network.preprocessing)
+            data = open_data(test).batches(IMAGES, sizes, network.preprocessing)
             feeds, _ = network.check_feeds(next(iter(data))[0])
             meter = EnergyMeter(network.model, network.plan)
             _, parts = network.observe(feeds, [LAST], lambda meter=meter: Idle(meter))

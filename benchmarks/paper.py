@@ -6,7 +6,7 @@ images. The embedded network and its images are in the repository; the others ar
 folder --shared has them.
 
     python benchmarks/paper.py --shared ../shared
-    python benchmarks/paper.py --write
+    python benchmarks/paper.py --write paper.json
 """
 
 import argparse
@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from accuracy import CIFAR_OWN, Case
+from cases import CIFAR_ORIGINALS, CIFAR_OWN, EMBEDDED, Case, present
 from paper_loop import Array, membrane, neurons, steps, with_pooling
 from paper_page import write_page
 
 import onnx2snn
 from onnx2snn.calibrate import with_outputs
 from onnx2snn.classify import Role, classify
-from onnx2snn.embedded import EMBEDDED_CALIBRATION, EMBEDDED_MODEL, EMBEDDED_TEST, embedded_file
 from onnx2snn.pool_first import pool_first
 from onnx2snn.recipes import RECIPES, Recipe
 from onnx2snn.rewrite import rewrite
@@ -43,12 +42,10 @@ CALIBRATION = 200
 PAPER = RECIPES["paper"]
 EDGES = np.array([-np.inf, *np.linspace(-10, 20, 61), np.inf])  # of V / θ
 CASES = [
-    Case("embedded CNN", EMBEDDED_MODEL, EMBEDDED_CALIBRATION, EMBEDDED_TEST, "unit", limit=400,
-         embedded=True),
-    Case("ResNet-20", "models/cifar10_resnet20_legacy.onnx", "data/cifar10_original_calib.npz",
-         "data/cifar10_original_test.npz", "imagenet", limit=400),
-    Case("VGG-BN", "models/cifar10_vgg_bn_legacy.onnx", "data/cifar10_original_calib.npz",
-         "data/cifar10_original_test.npz", CIFAR_OWN, limit=400),
+    Case("embedded CNN", *EMBEDDED, "unit", limit=400),
+    Case("ResNet-20", "models/cifar10_resnet20_legacy.onnx", *CIFAR_ORIGINALS, "imagenet",
+         limit=400),
+    Case("VGG-BN", "models/cifar10_vgg_bn_legacy.onnx", *CIFAR_ORIGINALS, CIFAR_OWN, limit=400),
 ]  # fmt: skip
 
 
@@ -134,22 +131,20 @@ def read_batches(case: Case, test: Path, spiking: onnx2snn.SpikingModel) -> list
 
 def measure(case: Case, shared: Path) -> dict[str, Any]:
     """Every figure of one network."""
-
-    def path(name: str) -> Path:
-        return embedded_file(name) if case.embedded else shared / name
+    model, calibration, test = case.files(shared)
 
     def convert(recipe: Recipe) -> onnx2snn.SpikingModel:
         return onnx2snn.convert(
-            path(case.model), calibration=path(case.calibration), recipe=recipe,
+            model, calibration=calibration, recipe=recipe,
             calibration_samples=CALIBRATION, preprocess=case.preprocess,
         )  # fmt: skip
 
     networks = {burst: convert(replace(PAPER, burst_limit=burst)) for burst in BURSTS}
-    batches = read_batches(case, path(case.test), networks[5])
+    batches = read_batches(case, test, networks[5])
     few = batches[: LOOKED_INTO // BATCH]
     curves = {
         burst: onnx2snn.evaluate(
-            spiking.network(), path(case.test), timesteps=range(1, LAST + 1), limit=case.limit
+            spiking.network(), test, timesteps=range(1, LAST + 1), limit=case.limit
         )
         for burst, spiking in networks.items()
     }
@@ -183,18 +178,15 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--only", default="", help="part of a case's name")
     parser.add_argument("--json", type=Path, default=Path("paper.json"))
-    parser.add_argument("--write", action="store_true", help="write the page from the JSON file")
+    parser.add_argument("--write", nargs="+", type=Path, metavar="JSON",
+                        help="only write the page, from earlier runs")  # fmt: skip
     options = parser.parse_args()
     if options.write:
-        write_page(json.loads(options.json.read_text()), SHOWN, EDGES.tolist())
+        results = [result for file in options.write for result in json.loads(file.read_text())]
+        write_page(results, SHOWN, EDGES.tolist())
         return
     everything = []
-    for case in CASES:
-        if options.only not in case.name:
-            continue
-        if not case.embedded and not options.shared.is_dir():
-            print(f"skipped {case.name}: no folder {options.shared}")
-            continue
+    for case in present(CASES, options.shared, options.only):
         everything.append(measure(case, options.shared))
         options.json.write_text(json.dumps(everything, indent=1))
         print(f"measured {case.name}", flush=True)

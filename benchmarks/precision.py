@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from accuracy import CASES, measure
+from cases import present
 
 PRECISIONS = ("float", "int8")
 TIMESTEPS = (2, 4, 8)
@@ -53,12 +54,8 @@ def main() -> None:
     options = parser.parse_args()
     print(HEADER + "\n" + "| --- " * HEADER.count(" | ") + "| --- |")
     everything = []
-    for case in CASES:
-        if not case.name.startswith(NETWORKS) or options.only not in case.name:
-            continue
-        if not case.embedded and not options.shared.is_dir():
-            print(f"skipped {case.name}: no folder {options.shared}")
-            continue
+    cases = [case for case in CASES if case.name.startswith(NETWORKS)]
+    for case in present(cases, options.shared, options.only):
         chosen = replace(case, timesteps=TIMESTEPS, limit=min(case.limit or LIMIT, LIMIT))
         both = [
             measure(chosen, options.shared, options.recipe, options.calibration_samples, precision)

@@ -16,16 +16,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from accuracy import CIFAR_OWN, Case
+from cases import (
+    CIFAR_JPEGS,
+    CIFAR_ORIGINALS,
+    CIFAR_OWN,
+    EMBEDDED,
+    FASHION,
+    SQUEEZENET,
+    Case,
+    present,
+)
 
 import onnx2snn
-from onnx2snn.embedded import EMBEDDED_CALIBRATION, EMBEDDED_MODEL, embedded_file
 
 TARGET = 0.1
-FASHION = ("data/fashion_calib.npz", "data/fashion_test.npz", "unit")
-CIFAR = ("data/cifar10_calib.npz", "data/cifar10_test.npz")
-ORIGINALS = ("data/cifar10_original_calib.npz", "data/cifar10_original_test.npz")
-PHOTOS = ("data/imagenet_sample_calib.npz", "data/imagenet_sample_test.npz", "imagenet")
 HEADER = (
     "| network | images | T | ANN % | SNN % | lost − gained | agreement % | energy / ANN "
     "| integer energy / quantised ANN | expected loss | tuned in s |"
@@ -45,7 +49,7 @@ BURST_IMAGES = 2000
 
 
 CASES = [
-    Case("embedded CNN", EMBEDDED_MODEL, EMBEDDED_CALIBRATION, *FASHION[1:]),
+    Case("embedded CNN", *EMBEDDED[:2], *FASHION[1:]),
     Case("keras_fashion_cnn", "models/keras_fashion_cnn.onnx", *FASHION),
     *(
         Case(f"{name}, {kind}", f"models/cifar10_{name}_legacy.onnx", *data, preprocess)
@@ -53,25 +57,15 @@ CASES = [
             ("resnet20", "imagenet"), ("vgg_bn", CIFAR_OWN), ("resnet32", "imagenet"),
             ("resnet56", "imagenet"),
         )
-        for kind, data in (("JPEGs", CIFAR), ("originals", ORIGINALS))
+        for kind, data in (("JPEGs", CIFAR_JPEGS), ("originals", CIFAR_ORIGINALS))
     ),
-    Case("squeezenet", "models/imagenet_squeezenet1_1_legacy.onnx", *PHOTOS),
+    Case("squeezenet", *SQUEEZENET),
 ]  # fmt: skip
-
-
-def locate(case: Case, shared: Path) -> tuple[Path, Path, Path]:
-    """Model, calibration images and test images."""
-
-    def path(name: str) -> Path:
-        known = (EMBEDDED_MODEL, EMBEDDED_CALIBRATION)
-        return embedded_file(name) if name in known else shared / name
-
-    return path(case.model), path(case.calibration), path(case.test)
 
 
 def measure(case: Case, shared: Path, samples: int, parts: list[str]) -> dict[str, Any]:
     """Tune on calibration images, evaluate on test images at the recommended step."""
-    model, calibration, test = locate(case, shared)
+    model, calibration, test = case.files(shared)
     found: dict[str, Any] = {"case": case.name}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.snn.onnx"
@@ -182,13 +176,11 @@ def main() -> None:
         print(render([r for file in options.render for r in json.loads(file.read_text())]))
         return
     everything = []
-    for case in CASES:
-        if options.only in case.name:
-            parts = options.parts.split(",")
-            found = measure(case, options.shared, options.calibration_samples, parts)
-            everything.append(found)
-            options.output.write_text(json.dumps(everything, indent=1))
-            print(f"measured {case.name}", flush=True)
+    parts = options.parts.split(",")
+    for case in present(CASES, options.shared, options.only):
+        everything.append(measure(case, options.shared, options.calibration_samples, parts))
+        options.output.write_text(json.dumps(everything, indent=1))
+        print(f"measured {case.name}", flush=True)
     print(render(everything))
 
 

@@ -10,7 +10,8 @@ import argparse
 import warnings
 from pathlib import Path
 
-from accuracy import CASES, Case
+from accuracy import CASES
+from cases import Case
 
 import onnx2snn
 
