@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -32,7 +33,8 @@ def picture(name: str, title: str, panels: Sequence[tuple[str, dict[str, Any]]],
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=8, frameon=False)
     path = DOCS / "pictures" / f"{name}.svg"
-    figure.savefig(path, metadata={"Date": None, "Creator": None})
+    with rc_context({"svg.hashsalt": name}):  # the same picture, byte for byte
+        figure.savefig(path, metadata={"Date": None, "Creator": None})
     path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
     return f"![{title}](pictures/{name}.svg)\n"
 
