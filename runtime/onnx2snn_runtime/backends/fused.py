@@ -9,26 +9,30 @@ does the compiler turn them into vector instructions (20 times faster, measured)
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from onnx2snn_runtime.backends import fused_integer
 from onnx2snn_runtime.backends.fused_pool import pool
+from onnx2snn_runtime.backends.fused_rows import (
+    BLOCK,
+    Floats,
+    compiled,
+    finish,
+    make_buffers,
+    one_row_per_image,
+    per_neuron,
+)
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 from onnx2snn_runtime.neurons.burst import BurstIF
 from onnx2snn_runtime.neurons.graded import pools_pictures
 from onnx2snn_runtime.neurons.integer import IntegerIF
 from onnx2snn_runtime.neurons.refine import Refine
 
-Floats = NDArray[np.float32]
-BLOCK = 1024
 PIECEWISE_LINEAR = ("Relu", "LeakyRelu", "PRelu", "Clip")
 RECTIFIER, BOUNDED, EVALUATED = 0, 1, 2  # how a burst neuron gets F_t from its input
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -126, 127  # of a normal float32
 EXPONENT_BIAS, MANTISSA_BITS = 127, 23
 ZERO, HALF = np.float32(0), np.float32(0.5)
-
-_compiled = njit(cache=True, error_model="numpy", nogil=True)  # batches run on several threads
 
 
 def handles(operator: StatefulOperator) -> bool:
@@ -50,7 +54,7 @@ def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
         return pool(operator, chunk)
     if isinstance(operator, IntegerIF):
         return fused_integer.scan(operator, chunk)
-    steps, images, features = _extent(chunk.inputs[0])
+    features = chunk.inputs[0].shape[2:]
     linear = operator.signature.op in PIECEWISE_LINEAR
     states = chunk.states if linear or isinstance(operator, Refine) else chunk.states[1:]
     if linear:
@@ -60,13 +64,10 @@ def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
     else:
         inputs = chunk.evaluate(chunk.inputs)
     flat = one_row_per_image(inputs)
-    threshold = _per_neuron(chunk.threshold, features)
+    threshold = per_neuron(chunk.threshold, features)
     slope, low, high = _activation(operator, chunk, features)
     held = [one_row_per_image(state[np.newaxis])[0] for state in states]
-    size = flat.shape[2]
-    reuse = chunk.reusable and len(flat) == steps
-    outputs = flat if reuse else np.empty((steps, images, size), dtype=np.float32)
-    counts = np.empty((steps if chunk.record else 0, images, size), dtype=np.float32)
+    outputs, counts = make_buffers(chunk, flat)
     numbers = [np.float32(operator.attributes[name]) for name in operator.parameters]
     if isinstance(operator, BurstIF):
         kind = EVALUATED if not linear else BOUNDED if operator.needs_step else RECTIFIER
@@ -76,31 +77,7 @@ def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
     else:
         _refine(flat, threshold, slope, low, high, *numbers, *held,
                 outputs, counts)  # fmt: skip
-    shape = (images, *features)
-    chunk.states[len(chunk.states) - len(held) :] = [state.reshape(shape) for state in held]
-    if chunk.record:
-        chunk.counts = counts.reshape(steps, *shape)
-    return outputs.reshape(steps, *shape)
-
-
-def one_row_per_image(array: Any) -> Floats:
-    """[C,N,*] as [C,N,D], or as [1,N,D] where it is the same at every step; no copy if it can."""
-    source = array[:1] if array.strides[0] == 0 else array
-    flat = np.ascontiguousarray(source, dtype=np.float32)
-    return flat.reshape(*source.shape[:2], -1)
-
-
-def _extent(array: Any) -> tuple[int, int, tuple[int, ...]]:
-    """Steps, images and shape of the neurons of a chunk [C,N,*]."""
-    return array.shape[0], array.shape[1], array.shape[2:]
-
-
-def _per_neuron(values: Any, features: tuple[int, ...]) -> Floats:
-    """Values broadcastable to [N,*] as one number a neuron, [D]."""
-    array = np.asarray(values, dtype=np.float32)
-    if array.ndim == len(features) + 1:
-        array = array[0]
-    return np.ascontiguousarray(np.broadcast_to(array, features)).reshape(-1)
+    return finish(chunk, held, outputs, counts)
 
 
 def _activation(
@@ -122,10 +99,10 @@ def _activation(
         low, high = (np.float32(np.asarray(value).item()) for value in chunk.inputs[1:3])
     if np.size(slope) == 1:
         return np.full(BLOCK, slope, np.float32), low, high
-    return _per_neuron(slope, features), low, high
+    return per_neuron(slope, features), low, high
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _burst(
     kind: int, inputs: Floats, threshold: Floats, slope: Floats, low: Any, high: Any, first: Any,
     v0: Any, burst_limit: Any, lower_limit: Any, rounding: Any,
@@ -158,7 +135,7 @@ def _burst(
                   sent, y, count)  # fmt: skip
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _cumulate_rectifier(x: Floats, slope: Floats, sums: Floats, cumulative: Floats) -> None:
     for i in range(len(x)):
         total = sums[i] + x[i]
@@ -166,7 +143,7 @@ def _cumulate_rectifier(x: Floats, slope: Floats, sums: Floats, cumulative: Floa
         cumulative[i] = total if total >= ZERO else np.float32(slope[i] * total)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _cumulate_bounded(
     x: Floats, low: Any, high: Any, time: Any, sums: Floats, cumulative: Floats
 ) -> None:
@@ -176,7 +153,7 @@ def _cumulate_bounded(
         cumulative[i] = np.float32(min(max(np.float32(total / time), low), high) * time)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _fire(
     cumulative: Floats, threshold: Floats, v0: Any, burst_limit: Any, lower_limit: Any,
     rounding: Any, spikes: Floats, outputs: Floats, counts: Floats,
@@ -189,7 +166,7 @@ def _fire(
         outputs[i] = count * threshold[i]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _refine(
     inputs: Floats, threshold: Floats, slope: Floats, floor: Any, ceiling: Any,
     limit: Any, growth: Any, decay: Any, dead_zone: Any,
@@ -224,14 +201,14 @@ def _refine(
             )  # fmt: skip
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _powers_of_two(exponents: Floats, bits: NDArray[np.int32]) -> None:
     """The bits of 2^e as a float32, for whole e; far faster than exp2 and as exact."""
     for i in range(len(exponents)):
         bits[i] = (np.int32(exponents[i]) + np.int32(EXPONENT_BIAS)) << np.int32(MANTISSA_BITS)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _correct(
     x: Floats, threshold: Floats, slope: Floats, floor: Any, ceiling: Any,
     limit: Any, growth: Any, decay: Any, dead_zone: Any,

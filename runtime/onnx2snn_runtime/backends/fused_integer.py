@@ -7,17 +7,21 @@ whole number (2^-24 at least) than its rounding reaches (2^-22 / Θ), so its flo
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from onnx2snn_runtime.backends.fused_rows import (
+    BLOCK,
+    Floats,
+    compiled,
+    finish,
+    make_buffers,
+    one_row_per_image,
+    per_neuron,
+)
 from onnx2snn_runtime.neurons import Chunk
 from onnx2snn_runtime.neurons.integer import IntegerIF, integer_threshold
 
-Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
-BLOCK = 1024
-
-_compiled = njit(cache=True, error_model="numpy", nogil=True)  # batches run on several threads
 
 
 def scan(operator: IntegerIF, chunk: Chunk) -> Any:
@@ -25,37 +29,20 @@ def scan(operator: IntegerIF, chunk: Chunk) -> Any:
 
     States are changed in place, and so is the input where ``chunk.reusable`` allows it.
     """
-    inputs = chunk.inputs[0]
-    steps, images, features = inputs.shape[0], inputs.shape[1], inputs.shape[2:]
-    source = inputs[:1] if inputs.strides[0] == 0 else inputs
-    flat = np.ascontiguousarray(source, dtype=np.float32).reshape(len(source), images, -1)
-    size = flat.shape[2]
+    features = chunk.inputs[0].shape[2:]
+    flat = one_row_per_image(chunk.inputs[0])
     threshold, offset = integer_threshold(np, operator, chunk.threshold)
     bounds = chunk.inputs[1:3] if operator.needs_step else (0, 0)
-    numbers = [_per_neuron(value, features) for value in (threshold, offset, *bounds)]
-    sums, spikes = (np.ascontiguousarray(state).reshape(images, size) for state in chunk.states)
-    reuse = chunk.reusable and len(flat) == steps
-    outputs = flat if reuse else np.empty((steps, images, size), dtype=np.float32)
-    counts = np.empty((steps if chunk.record else 0, images, size), dtype=np.float32)
+    numbers = [per_neuron(v, features, np.int32) for v in (threshold, offset, *bounds)]
+    held = [np.ascontiguousarray(state).reshape(flat.shape[1:]) for state in chunk.states]
+    outputs, counts = make_buffers(chunk, flat)
     limits = [np.int32(operator.attributes[name]) for name in ("lower_limit", "burst_limit")]
     _count(flat, *numbers, operator.needs_step, chunk.first_step, *limits,
-           sums, spikes, outputs, counts)  # fmt: skip
-    shape = (images, *features)
-    chunk.states[:] = [sums.reshape(shape), spikes.reshape(shape)]
-    if chunk.record:
-        chunk.counts = counts.reshape(steps, *shape)
-    return outputs.reshape(steps, *shape)
+           *held, outputs, counts)  # fmt: skip
+    return finish(chunk, held, outputs, counts)
 
 
-def _per_neuron(values: Any, features: tuple[int, ...]) -> Integers:
-    """Whole numbers broadcastable to [N,*] as one a neuron, [D]."""
-    array = np.asarray(values).astype(np.int32)
-    if array.ndim == len(features) + 1:
-        array = array[0]
-    return np.ascontiguousarray(np.broadcast_to(array, features)).reshape(-1)
-
-
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _count(
     inputs: Floats, threshold: Integers, offset: Integers, low: Integers, high: Integers,
     bounded: bool, first: int, lower_limit: Any, burst_limit: Any,
@@ -81,7 +68,7 @@ def _count(
                 counts[t, n, start:stop] = outputs[t, n, start:stop]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _charge(
     x: Floats, low: Integers, high: Integers, bounded: bool, time: int,
     offset: Integers, sums: Integers, charged: NDArray[np.float64],
@@ -96,7 +83,7 @@ def _charge(
             charged[i] = max(sums[i], np.int32(0)) + offset[i]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _fire(
     charged: NDArray[np.float64], threshold: Integers, lower_limit: Any, burst_limit: Any,
     spikes: Integers, outputs: Floats,

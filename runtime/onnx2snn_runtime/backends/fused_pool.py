@@ -8,13 +8,9 @@ instructions.
 from typing import Any
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
+from onnx2snn_runtime.backends.fused_rows import Floats, compiled, one_row_per_image
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
-
-Floats = NDArray[np.float32]
-_compiled = njit(cache=True, error_model="numpy", nogil=True)
 
 
 def pool(operator: StatefulOperator, chunk: Chunk) -> Any:
@@ -22,20 +18,19 @@ def pool(operator: StatefulOperator, chunk: Chunk) -> Any:
     inputs, (sums, totals) = chunk.inputs[0], chunk.states
     steps, images, channels, height, width = inputs.shape
     planes, block = images * channels // chunk.block, chunk.block
-    source = inputs[:1] if inputs.strides[0] == 0 else inputs
+    given = one_row_per_image(inputs)
     rows, columns = totals.shape[2:]
     outputs = np.empty((steps, *totals.shape), np.float32)
     sums, totals = (np.ascontiguousarray(state, dtype=np.float32) for state in (sums, totals))
-    given = operator.attributes
-    top, left = (int(size) for size in given.get("pads", (0, 0, 0, 0))[:2])
+    geometry = operator.attributes
+    top, left = (int(size) for size in geometry.get("pads", (0, 0, 0, 0))[:2])
     _pool(
-        np.ascontiguousarray(source, dtype=np.float32)
-        .reshape(len(source), planes, height, width * block),
+        given.reshape(len(given), planes, height, width * block),
         sums.reshape(planes, height, width * block),
         totals.reshape(planes, rows, columns * block),
         outputs.reshape(steps, planes, rows, columns * block),
-        block, top, left, *_pair(given.get("kernel_shape")), *_pair(given.get("strides")),
-        *_pair(given.get("dilations")),
+        block, top, left, *_pair(geometry.get("kernel_shape")), *_pair(geometry.get("strides")),
+        *_pair(geometry.get("dilations")),
     )  # fmt: skip
     chunk.states[:] = [sums, totals]
     return outputs
@@ -46,7 +41,7 @@ def _pair(values: Any) -> tuple[int, int]:
     return int(first), int(second)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _pool(
     inputs: Floats, sums: Floats, totals: Floats, outputs: Floats,
     block: int, top: int, left: int, tall: int, wide: int, down: int, across: int,
@@ -85,19 +80,19 @@ def _pool(
                 _add(sums[plane, line], x[line])
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _add(sums: Floats, x: Floats) -> None:
     for i in range(len(sums)):
         sums[i] += x[i]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _raise(best: Floats, values: Floats) -> None:
     for i in range(len(best)):
         best[i] = values[i] if values[i] > best[i] else best[i]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _raise_apart(best: Floats, values: Floats, block: Any, apart: Any) -> None:
     """Runs of ``block`` values that start ``apart`` apart; unsigned numbers index faster."""
     if block == np.uint64(1):
@@ -111,7 +106,7 @@ def _raise_apart(best: Floats, values: Floats, block: Any, apart: Any) -> None:
             best[here] = value if value > best[here] else best[here]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@compiled  # type: ignore[untyped-decorator]
 def _difference(result: Floats, totals: Floats, outputs: Floats) -> None:
     for i in range(len(result)):
         outputs[i] = result[i] - totals[i]

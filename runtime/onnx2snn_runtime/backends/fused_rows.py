@@ -1,0 +1,55 @@
+"""How the fused laws see a chunk: every image as one row of neurons, in blocks of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from onnx2snn_runtime.neurons import Chunk
+
+Floats = NDArray[np.float32]
+BLOCK = 1024  # neurons that stay in the cache over all steps of a chunk
+
+compiled = njit(cache=True, error_model="numpy", nogil=True)  # batches run on several threads
+
+
+def one_row_per_image(array: Any) -> Floats:
+    """[C,N,*] as [C,N,D], or as [1,N,D] where it is the same at every step; no copy if it can."""
+    source = array[:1] if array.strides[0] == 0 else array
+    flat = np.ascontiguousarray(source, dtype=np.float32)
+    return flat.reshape(*source.shape[:2], -1)
+
+
+def per_neuron(values: Any, features: tuple[int, ...], dtype: type = np.float32) -> NDArray[Any]:
+    """Values broadcastable to [N,*] as one number a neuron, [D]."""
+    array: NDArray[Any] = np.asarray(values).astype(dtype, copy=False)
+    if array.ndim == len(features) + 1:
+        array = array[0]
+    return np.ascontiguousarray(np.broadcast_to(array, features)).reshape(-1)
+
+
+def make_buffers(chunk: Chunk, rows: Floats) -> tuple[Floats, Floats]:
+    """Where outputs [C,N,D] and spike counts go; counts are [0,N,D] if nobody asks for them.
+
+    Args:
+        chunk: the chunk. Outputs lie over ``rows`` where it allows that.
+        rows: its input, as `one_row_per_image` gives it.
+    """
+    steps, (images, size) = len(chunk.inputs[0]), rows.shape[1:]
+    reuse = chunk.reusable and len(rows) == steps
+    outputs = rows if reuse else np.empty((steps, images, size), dtype=np.float32)
+    return outputs, np.empty((steps if chunk.record else 0, images, size), dtype=np.float32)
+
+
+def finish(chunk: Chunk, held: Sequence[Any], outputs: Floats, counts: Floats) -> Floats:
+    """Give the chunk its last states, which are ``held`` [N,D], and its counts; returns y [C,N,*].
+
+    Rows become what they were, [N,*].
+    """
+    shape = chunk.inputs[0].shape[1:]
+    chunk.states[len(chunk.states) - len(held) :] = [state.reshape(shape) for state in held]
+    if chunk.record:
+        chunk.counts = counts.reshape(len(counts), *shape)
+    return outputs.reshape(len(outputs), *shape)
