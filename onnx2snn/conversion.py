@@ -141,8 +141,7 @@ def convert(
     built = build(preparation, settings, precision)
     # noise tells whether the network is right only with thresholds that are made for noise
     tried = build(preparation.on_noise, settings, precision) if preparation.on_noise else built
-    check = verify(network, tried.spiking, tried.placed, tried.thresholds, settings, source, engine,
-                   progress, tried.units)  # fmt: skip
+    check = verify(network, tried, settings, source, engine, progress)
     spiking, notes = built.spiking, [*notes, *built.notes]
     exit_rule = tune_on(source, network, spiking, settings, engine, exit_loss)
 

@@ -1,15 +1,16 @@
 """Steps the spiking network on calibration images and compares it with the ANN, layer by layer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
 
-from onnx2snn.calibrate import LayerCalibration, with_outputs
+from onnx2snn.built import Built
+from onnx2snn.calibrate import with_outputs
 from onnx2snn.calibration_images import CalibrationSource
-from onnx2snn.classify import Placed, Role
+from onnx2snn.classify import Role
 from onnx2snn.costs import multiplications
 from onnx2snn.decision import is_classes
 from onnx2snn.diagnose import FALLING, TOLERANCE, Evidence, cause
@@ -49,21 +50,15 @@ class Check:
 
 def verify(
     ann: onnx.ModelProto,
-    spiking: onnx.ModelProto,
-    placed: list[Placed],
-    calibration: Mapping[str, LayerCalibration],
+    built: Built,
     recipe: Recipe,
     source: CalibrationSource,
     backend: Backend,
     progress: Callable[[str, int, int], None],
-    units: Mapping[str, Any] | None = None,
 ) -> Check:
-    """Compare layer means with the ANN's activations, relative to the layer's deviation.
-
-    ``units`` tell of a network in whole numbers what the integer 1 is worth, layer by layer.
-    """
+    """Compare layer means with the ANN's activations, relative to the layer's deviation."""
     layers = {
-        item.node.output[0]: item for item in placed
+        item.node.output[0]: item for item in built.placed
         if item.role in (Role.NEURON, Role.POOL, Role.GRADED)
     }  # fmt: skip
     if not any(item.role is Role.NEURON for item in layers.values()):
@@ -77,7 +72,7 @@ def verify(
     reference = backend.compile(with_outputs(ann, extra))(feeds)
     half = timesteps // 2
     observer = LayerMeans(timesteps, refine=recipe.code == "refine")
-    engine = Engine(make_plan(spiking), backend)
+    engine = Engine(make_plan(built.spiking), backend)
     answers = dict(engine.run(feeds, [half, timesteps], observer=observer))
     progress("check", 1, 1)
 
@@ -89,7 +84,7 @@ def verify(
     errors, early = {}, {}
     for name, tensor in names.items():
         if tensor in reference:
-            worth = (units or {}).get(tensor, np.float32(1))
+            worth = (built.units or {}).get(tensor, np.float32(1))
             errors[tensor] = relative_error(observer.mean(name) * worth, reference[tensor])
             early[tensor] = relative_error(observer.early[name] * worth, reference[tensor])
     outputs = {name: answers[timesteps][name] for name in engine.plan.outputs}
@@ -106,7 +101,7 @@ def verify(
         saturated = {} if refine else {t: observer.saturated(name) for t, name in sent.items()}
         silent = frozenset(t for t, name in sent.items() if not observer.spikes[name].any())
         text += "; " + cause(
-            Evidence(errors, early, saturated, silent, calibration, source.is_noise, finite)
+            Evidence(errors, early, saturated, silent, built.thresholds, source.is_noise, finite)
         )
     count = len(next(iter(feeds.values())))
     return Check(passed, text, timesteps, count, agreement, error, errors)
