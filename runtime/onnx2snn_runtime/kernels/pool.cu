@@ -28,51 +28,30 @@ extern "C" __global__ void pool(
     const Taps<K2> taps2(axes[2], o[2]);
     unsigned element[K0][K1][K2];
     float sum[K0][K1][K2];
-    SNN_UNROLL
-    for (int i = 0; i < K0; ++i) {
-      SNN_UNROLL
-      for (int j = 0; j < K1; ++j) {
-        SNN_UNROLL
-        for (int k = 0; k < K2; ++k) {
-          element[i][j][k] = window.element(axes, block, taps0.element[i], taps1.element[j],
-                                            taps2.element[k]);
-          sum[i][j][k] = sums[element[i][j][k]];
-        }
-      }
-    }
+    each_tap<K0, K1, K2>([&](int i, int j, int k) {
+      element[i][j][k] =
+          window.element(axes, block, taps0.element[i], taps1.element[j], taps2.element[k]);
+      sum[i][j][k] = sums[element[i][j][k]];
+    });
 
     float total = totals[output];
     for (int t = 0; t < steps; ++t) {
       const Layer::Input *now = x + t * x_apart;
       float best = 0.0f;  // the first tap replaces it
-      SNN_UNROLL
-      for (int i = 0; i < K0; ++i) {
-        SNN_UNROLL
-        for (int j = 0; j < K1; ++j) {
-          SNN_UNROLL
-          for (int k = 0; k < K2; ++k) {
-            sum[i][j][k] = sum[i][j][k] + to_float(now[element[i][j][k]]);
-            best = i + j + k == 0 ? sum[0][0][0] : greater(sum[i][j][k], best);
-          }
-        }
-      }
+      each_tap<K0, K1, K2>([&](int i, int j, int k) {
+        sum[i][j][k] = sum[i][j][k] + to_float(now[element[i][j][k]]);
+        best = i + j + k == 0 ? sum[0][0][0] : greater(sum[i][j][k], best);
+      });
       convert(best - total, y[static_cast<unsigned long long>(t) * outputs + output]);
       total = best;
     }
     totals[output] = total;
 
-    SNN_UNROLL
-    for (int i = 0; i < K0; ++i) {
-      SNN_UNROLL
-      for (int j = 0; j < K1; ++j) {
-        SNN_UNROLL
-        for (int k = 0; k < K2; ++k) {
-          if (taps0.owns(i) && taps1.owns(j) && taps2.owns(k)) {
-            next_sums[element[i][j][k]] = sum[i][j][k];
-          }
-        }
+    each_tap<K0, K1, K2>([&](int i, int j, int k) {
+      if (taps0.owns(i) && taps1.owns(j) && taps2.owns(k)) {
+        next_sums[element[i][j][k]] = sum[i][j][k];
       }
-    }
+    });
     if (!has_gaps) continue;
     // strides beyond the window, dilations, rows behind the last window
     for (int i = axes[0].owned(o[0]); i < axes[0].owned(o[0] + 1); ++i) {

@@ -63,6 +63,19 @@ struct Taps {
   SNN_DEV bool owns(int k) const { return owned >> k & 1u; }
 };
 
+// visit(i, j, k) for every tap of a window, in the order of memory, without a loop at run time.
+template <int K0, int K1, int K2, class Visit>
+SNN_DEV void each_tap(const Visit &visit) {
+  SNN_UNROLL
+  for (int i = 0; i < K0; ++i) {
+    SNN_UNROLL
+    for (int j = 0; j < K1; ++j) {
+      SNN_UNROLL
+      for (int k = 0; k < K2; ++k) visit(i, j, k);
+    }
+  }
+}
+
 // The window that an output belongs to, from its index in [planes, outputs0, outputs1, outputs2,
 // block].
 struct Window {
