@@ -45,6 +45,14 @@ def print_table(
     console.print(table)
 
 
+def number_range(ends: tuple[float, float] | None) -> str:
+    """Smallest and largest number of some, or the one that all are, or nothing."""
+    if ends is None:
+        return ""
+    low, high = (f"{end:.4g}" for end in ends)
+    return low if ends[0] == ends[1] else f"{low}…{high}"
+
+
 class ProgressLines:
     """Plain lines with the time left, where there is no terminal: quick work stays silent.
 

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from onnx2snn.console import print_out, print_table, progress_bar, say
+from onnx2snn.console import number_range, print_out, print_table, progress_bar, say
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.tune import Tuning
 from onnx2snn_runtime.cli import printable
@@ -135,9 +135,7 @@ def show(result: SpikingModel, options: argparse.Namespace) -> None:
         return
     rows = []
     for layer in result.layers:
-        threshold = "" if layer.threshold is None else f"{layer.threshold[0]:.4g}"
-        if layer.threshold and layer.threshold[0] != layer.threshold[1]:
-            threshold += f"…{layer.threshold[1]:.4g}"
+        threshold = number_range(layer.threshold)
         error = "" if layer.error is None else f"{layer.error:.3f}"
         saturated = f"{100 * layer.saturated:.2f} %" if layer.threshold else ""
         dead = f"{100 * layer.dead:.0f} %" if layer.threshold else ""

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from onnx2snn.commands.plan_table import plan_of, show_plan
-from onnx2snn.console import print_out, print_table
+from onnx2snn.console import number_range, print_out, print_table
 from onnx2snn.integer.units import described
 from onnx2snn.work import describe
 from onnx2snn_runtime.errors import UsageError
@@ -34,8 +34,8 @@ def run(options: argparse.Namespace) -> int:
     if found["kind"] == "spiking":
         header = ["layer", "law", "neurons", "threshold", "burst limit"]
         rows = [
-            [layer["name"], layer["law"], layer["neurons"], layer["threshold"] or "",
-             layer["burst_limit"] or ""]
+            [layer["name"], layer["law"], layer["neurons"], number_range(layer["threshold"]),
+             f"{layer['burst_limit']:g}" if layer["burst_limit"] else ""]
             for layer in found["layers"]
         ]  # fmt: skip
         print_table("layers", header, rows)

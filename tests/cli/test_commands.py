@@ -98,6 +98,13 @@ def test_eval_json_has_the_promised_keys(folder, converted):
     )
 
 
+def test_inspect_shows_thresholds_as_the_conversion_does(converted):
+    shown = call("inspect", converted).stdout
+    rows = [line for line in shown.splitlines() if "BurstIF" in line]
+    assert rows
+    assert all("…" in row and "(" not in row for row in rows)  # per channel: a range
+
+
 def test_max_drop_sets_the_exit_code(folder, converted):
     done = call("eval", converted, folder / "test.npz", "--timesteps", "1", "--max-drop", "-200")
     assert done.returncode == 1
