@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+TUNED = "tuned"  # no recipe: settings as the tuner chooses them
 SHAPE = (1, 8, 8)
 CLASSES = 4
 
@@ -55,10 +57,12 @@ def network(opset: int = 18, ir_version: int = 10) -> onnx.ModelProto:
 @cache
 def _spiking(recipe: str, precision: str) -> bytes:
     from onnx2snn import convert
+    from onnx2snn.recipes import find_recipe
 
+    settings = replace(find_recipe("refine"), precision=1 / 32) if recipe == TUNED else recipe
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = convert(network(), calibration=images(), recipe=recipe, precision=precision)
+        found = convert(network(), calibration=images(), recipe=settings, precision=precision)
         return found.proto.SerializeToString()
 
 

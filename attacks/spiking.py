@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from attacks.base import good_data, put, spiking
+from attacks.base import TUNED, good_data, put, spiking
 from attacks.registry import table
 
 DOMAIN = "ai.onnx2snn"
@@ -25,6 +25,11 @@ def fast(folder: Path, change: Change) -> Sequence[Any]:
 def refine(folder: Path, change: Change) -> Sequence[Any]:
     """Run the network of the recipe ``refine`` after a change."""
     return run(folder, change, "refine")
+
+
+def tuned(folder: Path, change: Change) -> Sequence[Any]:
+    """Run a network as the tuner sets it, after a change."""
+    return run(folder, change, TUNED)
 
 
 def run(folder: Path, change: Change, recipe: str) -> Sequence[Any]:
@@ -55,9 +60,14 @@ def number(kind: str, name: str, value: Any) -> Change:
 
 def threshold(values: Any, dtype: type = np.float32) -> Change:
     """Replace the first threshold."""
+    return stored("BurstIF", 1, values, dtype)
+
+
+def stored(kind: str, position: int, values: Any, dtype: type = np.float32) -> Change:
+    """Replace the weight at an input of the first spiking node of a kind."""
 
     def change(model: onnx.ModelProto) -> None:
-        name = of(model, "BurstIF").input[1]
+        name = of(model, kind).input[position]
         tensor = next(item for item in model.graph.initializer if item.name == name)
         tensor.CopyFrom(numpy_helper.from_array(np.asarray(values, dtype), name))
 
@@ -343,3 +353,15 @@ REFINE: dict[str, tuple[Change, str]] = {
     "exponent shape lies": (resize("relu1.exponent", "N", 3, 1, 1), "[?,3,1,1]"),
 }
 table("refining", 3, REFINE, refine)
+
+TUNED_TABLE: dict[str, tuple[Change, str]] = {
+    "start NaN": (stored("RefineFrom", 2, np.nan), "NaN"),
+    "start below the range": (stored("RefineFrom", 2, -1.0), "starts must lie in 0.."),
+    "start empty": (stored("RefineFrom", 2, np.zeros(0)), "0 of 0"),
+    "start of another shape": (stored("RefineFrom", 2, np.ones(5)), "a start of shape [5]"),
+    "start float64": (stored("RefineFrom", 2, 0.5, np.float64), "must be float32"),
+    "start from the network": (rewire("RefineFrom", 2, "x"), "the start must be stored"),
+    "threshold zero": (stored("RefineFrom", 1, 0.0), "positive and finite"),
+    "clock missing": (rewire("RefineFrom", 3, "x"), "needs the clock"),
+}
+table("tuned", 3, TUNED_TABLE, tuned)

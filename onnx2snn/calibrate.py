@@ -176,6 +176,7 @@ class LayerCalibration:
         dead: share of channels that were always zero.
         decay: the layer's own decay of the unit in the refining code; None leaves the recipe's.
         halvings: how often the unit may halve in the refining code; None sets no limit.
+        start: float32 [1,C,1,…], what the estimates of the refining code begin with; None is zero.
     """
 
     threshold: Floats
@@ -184,6 +185,7 @@ class LayerCalibration:
     dead: float
     decay: int | None = None
     halvings: int | None = None
+    start: Floats | None = None
 
 
 def collect(

@@ -24,8 +24,8 @@ BINS = 24  # of a layer's histogram of firing rates
 BATCH_BYTES = 256 * 2**20  # of all layers of a batch, in float32
 MAX_BATCH = 32
 ROLES = {
-    "BurstIF": "neuron", "IntegerIF": "neuron", "Refine": "neuron", "LIPool": "pool",
-    "Graded": "graded",
+    "BurstIF": "neuron", "IntegerIF": "neuron", "Refine": "neuron", "RefineFrom": "neuron",
+    "LIPool": "pool", "Graded": "graded",
 }  # fmt: skip
 
 

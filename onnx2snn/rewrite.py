@@ -161,6 +161,7 @@ class _Writer:
         signature = Signature(node.op_type, len(node.input), (0,))
         attributes: dict[str, Any]
         shape = self.shape(layer)
+        inputs = [*node.input, threshold]
         if self.scales is not None:
             attributes = self.burst_limits(signed=recipe.signed or low < 0)
             operator = FAMILIES["IntegerIF"](signature)
@@ -177,13 +178,17 @@ class _Writer:
                 "low": max(low, -HUGE),
                 "high": min(high, HUGE),
             }
-            operator = FAMILIES["Refine"](signature)
+            start = self.calibration[layer].start
+            operator = FAMILIES["Refine" if start is None else "RefineFrom"](signature)
+            if start is not None:
+                inputs.append(self.unique(f"{node.name or layer}.start"))
+                start = np.clip(start, attributes["low"], attributes["high"]).astype(np.float32)
+                self.initializers.append(numpy_helper.from_array(start, inputs[-1]))
         else:
             attributes = self.burst_limits(signed=recipe.signed or low < 0)
             capped = np.isfinite(cap) and recipe.v0 == 0
             attributes["rounding"] = ROUNDING if capped else 1.0
             operator = FAMILIES["BurstIF"](signature)
-        inputs = [*node.input, threshold]
         self.emit(operator, node.name, inputs, [node.output[0]], [shape] * 2, attributes, node)
 
     def burst_limits(self, *, signed: bool) -> dict[str, float]:

@@ -26,8 +26,8 @@ STEPS_WANTED = 4
 STEP_COST = 0.25  # of the energy: what each step beyond the wanted ones must save to be worth it
 DIGITS = 2  # of an expected loss in points: more cannot be told from a few hundred images
 DEAD_ZONE = 0.6
-PRECISIONS = tuple(2.0 ** (-step / 4) for step in range(8, 45))
-STRIDE = 2
+PRECISIONS = tuple(2.0 ** (-step / 8) for step in range(16, 90))
+STRIDE = 4
 RATE_SCALES = (0.5, 0.25, 0.125)
 
 Progress = Callable[[str, int, int], None]
@@ -167,8 +167,11 @@ class _Search:
         while not good and position < last and not self.saturates(timesteps):
             position = min(last, position + STRIDE)
             good = self.keeps(recipe, timesteps, position)
-        if good and position > 0 and self.keeps(recipe, timesteps, position - 1):
-            position -= 1
+        step = STRIDE // 2
+        while good and step:
+            if position >= step and self.keeps(recipe, timesteps, position - step):
+                position -= step
+            step //= 2
         return position
 
     def saturates(self, timesteps: int) -> bool:

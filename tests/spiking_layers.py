@@ -75,12 +75,19 @@ def threshold(whole: bool = False) -> np.ndarray:
     return np.linspace(0.07, 0.31, SHAPE[0], dtype=np.float32).reshape(1, -1, 1, 1)
 
 
+def start(layer: Layer) -> np.ndarray:
+    """What estimates begin with, a value per channel, [1,C,1,1], in the range of f."""
+    numbers = law_parameters(layer)
+    ramp = np.linspace(-0.4, 0.9, SHAPE[0]).clip(numbers["low"], numbers["high"])
+    return ramp.astype(np.float32).reshape(1, -1, 1, 1)
+
+
 def law_parameters(layer: Layer) -> dict[str, float]:
     """The numbers of a spiking law as the converter sets them."""
     entry = ACTIVATIONS.get(layer.op)
     if layer.family == "IntegerIF":
         return {"v0": 0.5, "burst_limit": BURST_LIMIT, "lower_limit": -BURST_LIMIT}
-    if entry is None or layer.family not in ("BurstIF", "Refine"):
+    if entry is None or layer.family not in ("BurstIF", "Refine", "RefineFrom"):
         return {}
     low, high = RANGES.get(layer.op, (entry.low, entry.high))
     if layer.family == "BurstIF":
@@ -103,6 +110,9 @@ def one_layer(layer: Layer, opset: int = OPSET) -> onnx.ModelProto:
     if operator.spiking:
         weights["threshold"] = threshold(layer.is_whole)
         inputs.append("threshold")
+    if "start" in operator.stored:
+        weights["start"] = start(layer)
+        inputs.append("start")
     if operator.needs_step:
         inputs.append("step.next")
     sums = len(operator.state_names) - int(layer.family in ("Graded", "LIPool"))

@@ -120,7 +120,7 @@ def run_batch(
     """
     images = len(next(iter(feeds.values())))
     inside = np.arange(images)
-    states, static = engine.zero_states(images), engine.run_head(feeds)
+    states, static = engine.first_states(images), engine.run_head(feeds)
     outputs: dict[str, Array] = {}
     used = np.zeros(images, np.int64)
     before: Array | None = None

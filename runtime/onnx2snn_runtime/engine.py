@@ -51,7 +51,15 @@ class Engine:
             for unit in plan.units
         ]
         self.sole_readers = sole_readers(plan)
-        self.thresholds = {unit.name: self.threshold(unit) for unit in plan.stateful}
+        self.thresholds = {
+            unit.name: None if unit.threshold is None else self.laid_out(unit, unit.threshold)
+            for unit in plan.stateful
+        }
+        self.starts = {
+            state: self.laid_out(unit, array)
+            for unit in plan.stateful
+            for state, array in unit.starts.items()
+        }
         self.constants = {
             unit.name: {i: backend.to_device(array) for i, array in unit.constants.items()}
             for unit in plan.stateful
@@ -63,14 +71,12 @@ class Engine:
             return self.backend.compile(model, threads=1)
         return self.backend.compile(model, threads=1, blocked=self.blocked)
 
-    def threshold(self, unit: Stateful) -> Array | None:
-        """Threshold of a unit on the device, laid out as its neurons are."""
-        if unit.threshold is None:
-            return None
+    def laid_out(self, unit: Stateful, array: Array) -> Array:
+        """Numbers of a unit's neurons on the device, laid out as the neurons are."""
         if unit.output not in self.blocked:
-            return self.backend.to_device(unit.threshold)
+            return self.backend.to_device(array)
         features = [int(size) for size in self.plan.shapes[unit.output][1:]]
-        whole = np.broadcast_to(unit.threshold, (1, *features)).astype(np.float32)
+        whole = np.broadcast_to(array, (1, *features)).astype(np.float32)
         return to_blocks(whole, self.backend.channel_block)
 
     def run(
@@ -90,7 +96,7 @@ class Engine:
             observer: is shown what every stateful operator sends.
         """
         images = next(iter(feeds.values())).shape[1 if sequence else 0]
-        states = self.zero_states(images)
+        states = self.first_states(images)
         static = {} if sequence else self.run_head(feeds)
         chunk_steps = self.schedule.chunk_steps(images, steps[-1])
         first = 1
@@ -199,9 +205,9 @@ class Engine:
             chosen.update(self.tail({name: contiguous(array) for name, array in chosen.items()}))
         return {name: self.backend.to_host(chosen[name]) for name in self.plan.outputs}
 
-    def zero_states(self, images: int) -> dict[str, Array]:
-        """Every state at zero, for this many images."""
-        return {
+    def first_states(self, images: int) -> dict[str, Array]:
+        """What every state begins with, for this many images: zero, or what the file stores."""
+        states = {
             name: self.backend.xp.zeros(
                 tuple(images if isinstance(size, str) else size for size in shape),
                 dtype=onnx.helper.tensor_dtype_to_np_dtype(unit.operator.state_type),
@@ -209,6 +215,9 @@ class Engine:
             for unit in self.plan.stateful
             for name, shape in zip(unit.states, unit.state_shapes, strict=True)
         }
+        for name, start in self.starts.items():
+            states[name] += start
+        return states
 
 
 def sole_readers(plan: Plan) -> set[int]:

@@ -55,6 +55,7 @@ class Stateful:
         inputs: names of the inputs of f; constants are in ``constants``.
         constants: input index to array, for the inputs of f that do not move.
         threshold: threshold array broadcastable to [N,*], or None.
+        starts: state to the array, broadcastable to [N,*], that it begins with instead of zero.
         states: names of the states.
         state_shapes: shapes of the states, batch first as ``N``.
         output: name of the output.
@@ -66,6 +67,7 @@ class Stateful:
     inputs: tuple[str, ...]
     constants: dict[int, Any]
     threshold: Any
+    starts: dict[str, Any]
     states: tuple[str, ...]
     state_shapes: tuple[Shape, ...]
     output: str
@@ -280,9 +282,7 @@ class _Planner:
         operator = parse_node(node)
         names = list(node.input)
         base, rest = names[: operator.signature.inputs], names[operator.signature.inputs :]
-        threshold = None
-        if operator.spiking:
-            threshold = self.constant(rest.pop(0))
+        stored = {name: self.constant(rest.pop(0)) for name in operator.stored}
         if operator.needs_step:
             rest.pop(0)
         constants = {
@@ -298,7 +298,11 @@ class _Planner:
             operator=operator,
             inputs=tuple(base),
             constants=constants,
-            threshold=threshold,
+            threshold=stored.get("threshold"),
+            starts={
+                rest[operator.state_names.index(state)]: stored[name]
+                for state, name in operator.starts.items()
+            },
             states=tuple(rest),
             state_shapes=tuple(self.states[name] for name in rest),
             output=node.output[0],

@@ -83,7 +83,7 @@ def check_spiking(model: onnx.ModelProto) -> None:
     _refuse(stored_findings(model))
     _refuse([*_graph_findings(stated), *_parse(stated)])
     _refuse([*_node_findings(stated), *_function_findings(stated)])
-    _refuse([*_state_findings(stated), *_threshold_findings(stated)])
+    _refuse([*_state_findings(stated), *_stored_findings(stated)])
     _refuse([*shape_findings(model, stated.operators), *_metadata_findings(stated)])
 
 
@@ -264,26 +264,36 @@ def _all_whole(values: NDArray[np.float32]) -> bool:
     return bool(np.all((values == np.rint(values)) & (values < EXACT_LIMIT)))
 
 
-def _threshold_findings(stated: Stated) -> Iterator[Finding]:
-    """Thresholds and other constants are initializers; thresholds are positive and finite."""
+def _stored_findings(stated: Stated) -> Iterator[Finding]:
+    """Thresholds and other constants are initializers with numbers that the law can take."""
     for index, operator in stated.operators.items():
         node, count = stated.model.graph.node[index], operator.signature.inputs
         for position in set(range(count)) - set(operator.signature.moving):
             if node.input[position] not in stated.arrays:
                 yield _at(node, f"input {position} must be stored", tensor=node.input[position])
-        if not operator.spiking:
-            continue
-        name = node.input[count]
-        if name not in stated.arrays:
-            yield _at(node, "the threshold must be stored", tensor=name)
-        elif stated.arrays[name].data_type != TensorProto.FLOAT:
-            yield _at(node, "the threshold must be float32", tensor=name)
-        else:
-            values = numpy_helper.to_array(stated.arrays[name])
-            bad = int(np.count_nonzero(~(np.isfinite(values) & (values > 0))))
-            if bad or not values.size:
-                why = f"thresholds must be positive and finite: {bad} of {values.size} are not"
-                yield _at(node, why, tensor=name)
-            elif operator.sends_counts and not _all_whole(values):
-                why = f"thresholds of integer neurons must be whole numbers below {EXACT_LIMIT}"
-                yield _at(node, why, tensor=name)
+        for role, name in zip(operator.stored, node.input[count:], strict=False):
+            if name not in stated.arrays:
+                yield _at(node, f"the {role} must be stored", tensor=name)
+            elif stated.arrays[name].data_type != TensorProto.FLOAT:
+                yield _at(node, f"the {role} must be float32", tensor=name)
+            else:
+                values = numpy_helper.to_array(stated.arrays[name])
+                for why in _value_faults(operator, role, values):
+                    yield _at(node, why, tensor=name)
+
+
+def _value_faults(
+    operator: StatefulOperator, role: str, values: NDArray[np.float32]
+) -> Iterator[str]:
+    """What is wrong with the numbers of a stored input."""
+    if role == "start":
+        low, high = operator.attributes["low"], operator.attributes["high"]
+        bad = int(np.count_nonzero(~((values >= low) & (values <= high))))
+        if bad or not values.size:
+            yield f"starts must lie in {low:g}..{high:g}: {bad} of {values.size} do not"
+        return
+    bad = int(np.count_nonzero(~(np.isfinite(values) & (values > 0))))
+    if bad or not values.size:
+        yield f"thresholds must be positive and finite: {bad} of {values.size} are not"
+    elif operator.sends_counts and not _all_whole(values):
+        yield f"thresholds of integer neurons must be whole numbers below {EXACT_LIMIT}"

@@ -39,7 +39,7 @@ def shape_findings(
     known = {value.name: sizes_of(value) for value in values if _has_shape(value)}
     known.update({tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer})
     found = [*_state_findings(model, operators, known), *_declared_findings(model, known)]
-    return found or [*_threshold_findings(model, operators, known), *size_findings(known)]
+    return found or [*_stored_findings(model, operators, known), *size_findings(known)]
 
 
 def _has_shape(value: onnx.ValueInfoProto) -> bool:
@@ -122,24 +122,26 @@ def _declared_findings(model: onnx.ModelProto, known: Mapping[str, Sizes]) -> It
             yield Finding(why, _DAMAGED, tensor=shown(value.name))
 
 
-def _threshold_findings(
+def _stored_findings(
     model: onnx.ModelProto, operators: Mapping[int, StatefulOperator], known: Mapping[str, Sizes]
 ) -> Iterator[Finding]:
-    """A threshold is one number, or one per channel or neuron."""
+    """A threshold or a start is one number, or one per channel or neuron."""
     for index, operator in operators.items():
         node = model.graph.node[index]
         output = known.get(node.output[0])
-        if not operator.spiking or output is None:
+        if output is None:
             continue
-        name = node.input[operator.signature.inputs]
-        sizes = known[name]
-        tail = output[len(output) - len(sizes) :] if sizes else ()
-        fits = len(sizes) <= len(output) and all(
-            size == 1 or size == have for size, have in zip(sizes, tail, strict=True)
-        )
-        if not fits:
-            why = f"a threshold of shape {_text(sizes)} for neurons {_text(output)}"
-            yield Finding(why, _DAMAGED, shown(node.name), shown(node.op_type), shown(name))
+        for role, name in zip(
+            operator.stored, node.input[operator.signature.inputs :], strict=False
+        ):
+            sizes = known[name]
+            tail = output[len(output) - len(sizes) :] if sizes else ()
+            fits = len(sizes) <= len(output) and all(
+                size == 1 or size == have for size, have in zip(sizes, tail, strict=True)
+            )
+            if not fits:
+                why = f"a {role} of shape {_text(sizes)} for neurons {_text(output)}"
+                yield Finding(why, _DAMAGED, shown(node.name), shown(node.op_type), shown(name))
 
 
 def _agree(stated: Sizes, expected: Sizes) -> bool:

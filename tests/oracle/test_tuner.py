@@ -3,17 +3,19 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import networks
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
 from onnx2snn.balance import rounded, step_name
 from onnx2snn.decision import expected_loss
-from onnx2snn.recipes import MAX_BURST
+from onnx2snn.recipes import MAX_BURST, find_recipe
 from onnx2snn_runtime.errors import UsageError
 
 
@@ -136,3 +138,29 @@ def test_command_line(tmp_path, images):
     document = json.loads(done.stdout)
     assert document["tuning"]["chosen"]["timesteps"] <= 4
     assert document["tuning"]["chosen"]["expected_loss"] <= 2.005
+
+
+def test_estimates_start_at_what_a_channel_usually_answers(images):
+    """A quantile of the activations by another evaluator, in whole multiples of two last units."""
+    recipe = replace(find_recipe("refine"), precision=1 / 32)
+    model = onnx2snn.convert(networks.small_cnn(3), calibration=images, recipe=recipe)
+    arrays = {item.name: numpy_helper.to_array(item) for item in model.proto.graph.initializer}
+    ann = onnx.ModelProto()
+    ann.CopyFrom(model.ann)
+    nodes = [n for n in model.proto.graph.node if n.op_type.startswith("RefineFrom")]
+    assert nodes
+    del ann.graph.output[:]
+    ann.graph.output.extend(
+        onnx.helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, None)
+        for node in nodes
+    )
+    activations = ReferenceEvaluator(ann).run(None, {"input": images})
+    for node, values in zip(nodes, activations, strict=True):
+        lowest = next(item.f for item in node.attribute if item.name == "lowest")
+        grid = 2 * float(arrays[node.input[1]].max()) * 2.0**lowest
+        start = arrays[node.input[2]]
+        axes = (0, *range(2, values.ndim))
+        expected = np.quantile(values, 0.4, axis=axes, keepdims=True)
+        assert start.shape == expected.shape
+        assert np.all(np.abs(start - expected) <= grid * 0.5001)
+        np.testing.assert_allclose(start / grid, np.rint(start / grid), atol=1e-4)

@@ -17,6 +17,7 @@ Array = Any
 KERNELS = {
     "BurstIF": scan_neurons,
     "Refine": scan_neurons,
+    "RefineFrom": scan_neurons,
     "Graded": scan_neurons,
     "Readout": scan_neurons,
     "LIPool": scan_pool,

@@ -13,7 +13,10 @@ from onnx2snn_runtime.kernels.table import table_of
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 
 Array = Any
-FILES = {"BurstIF": "burst", "Refine": "refine", "Graded": "graded", "Readout": "readout"}
+FILES = {
+    "BurstIF": "burst", "Refine": "refine", "RefineFrom": "refine", "Graded": "graded",
+    "Readout": "readout",
+}  # fmt: skip
 LARGEST_INT8 = 127
 
 

@@ -91,8 +91,8 @@ class Chunk:
 class StatefulOperator(ABC):
     """A node of the domain ``ai.onnx2snn``.
 
-    Function inputs, in order: inputs of f, threshold (spiking operators), ``step.next`` (where t is
-    needed), states. Outputs: y, then the next value of each state.
+    Function inputs, in order: inputs of f, ``stored`` ones such as the threshold, ``step.next``
+    (where t is needed), states. Outputs: y, then the next value of each state.
     """
 
     family: ClassVar[str]
@@ -100,6 +100,7 @@ class StatefulOperator(ABC):
     elementwise: ClassVar[bool] = False  # every neuron by itself, wherever it lies in memory
     is_readout: ClassVar[bool] = False  # stands at the edge into the tail, is no layer
     sends_counts: ClassVar[bool] = False  # y is the spike count, not the count times the threshold
+    starts: ClassVar[Mapping[str, str]] = {}  # state to the stored input that it begins with
     state_type: ClassVar[int] = TensorProto.FLOAT
     activations: ClassVar[tuple[str, ...]] = ()  # that a spiking law knows; empty: all
     parameters: ClassVar[Mapping[str, Range]] = {}  # in the order in which the law takes them
@@ -118,6 +119,11 @@ class StatefulOperator(ABC):
     def needs_step(self) -> bool:
         """Whether the law depends on t."""
         return not self.activation.homogeneous
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Names of the inputs that are constants of the law, one number or one per neuron."""
+        return (*(("threshold",) if self.spiking else ()), *self.starts.values())
 
     def faults(self) -> Iterator[str]:
         """What is wrong with the numbers of a node that a file describes."""
@@ -159,9 +165,7 @@ class StatefulOperator(ABC):
 
     def function(self, opset: int) -> FunctionProto:
         """The model-local function that computes one step in standard operators."""
-        inputs = self.base_inputs()
-        if self.spiking:
-            inputs.append("threshold")
+        inputs = [*self.base_inputs(), *self.stored]
         if self.needs_step:
             inputs.append("step")
         inputs.extend(self.state_names)
@@ -244,7 +248,7 @@ def parse_node(node: NodeProto) -> StatefulOperator:
     if lacking:
         raise ModelError(f"node {node.name!r} lacks the attributes {', '.join(lacking)}")
     trial = operator_class(Signature(op, 1, moving), attributes)
-    extra = len(trial.state_names) + int(trial.spiking) + int(trial.needs_step)
+    extra = len(trial.state_names) + len(trial.stored) + int(trial.needs_step)
     inputs = len(node.input) - extra
     if inputs < 1 or any(not 0 <= index < inputs for index in moving):
         raise ModelError(f"node {node.name!r} has {len(node.input)} inputs, too few for {name}")

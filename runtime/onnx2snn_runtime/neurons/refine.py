@@ -9,6 +9,9 @@ I_t is the ordinary input on the senders' Y_t. The receiver can follow e from th
 "differential coding" (ICML 2025). A dead zone of 2/3 instead of the 1/2 of rounding makes the
 digits of halving steps a non-adjacent form (Reitwiesner, 1960): a third fewer spikes for the same
 last step, whose error grows from θ/2 to 2θ/3 at most.
+
+Y_0 is zero, or a stored value of every channel (``RefineFrom``): what the channel usually answers
+has not to be sent, and layers behind it see something near their usual input from step 1 on.
 """
 
 from collections.abc import Iterator, Mapping
@@ -61,14 +64,15 @@ class Refine(StatefulOperator):
         """One step in standard operators."""
         del function_inputs
         target = self.write_base(body, self.base_inputs())
+        estimate = self.write_estimate(body)
         limit = body.attribute("burst_limit")
         scale = body.call("Pow", body.constant(2.0), "exponent")
         threshold = body.call("Mul", "threshold", scale)
-        wanted = body.call("Div", body.call("Sub", target, "estimate"), threshold)
+        wanted = body.call("Div", body.call("Sub", target, estimate), threshold)
         spoken = body.call("Greater", body.call("Abs", wanted), body.attribute("dead_zone"))
         whole = body.call("Where", spoken, body.call("Round", wanted), body.constant(0.0))
         count = body.call("Clip", whole, body.call("Neg", limit), limit)
-        moved = body.call("Add", "estimate", body.call("Mul", count, threshold))
+        moved = body.call("Add", estimate, body.call("Mul", count, threshold))
         low, high = body.attribute("low"), body.attribute("high")
         body.call("Clip", moved, low, high, output="estimate_next")
         body.call("Identity", "estimate_next", output="y")
@@ -85,6 +89,11 @@ class Refine(StatefulOperator):
             body.attribute("highest"),
             output="exponent_next",
         )
+
+    def write_estimate(self, body: Body) -> str:
+        """Name of Y_(t−1) inside the function."""
+        del body
+        return "estimate"
 
     def scan(self, xp: Any, chunk: Chunk) -> Array:
         """Evaluate f on all steps at once, then correct step by step."""
@@ -114,3 +123,20 @@ class Refine(StatefulOperator):
         chunk.states[:] = [estimate, exponent]
         chunk.counts = counts
         return estimates
+
+
+@family("RefineFrom")
+class RefineFrom(Refine):
+    """Refining neuron whose estimate begins at a stored value instead of zero."""
+
+    starts: ClassVar[Mapping[str, str]] = {"estimate": "start"}
+
+    @property
+    def needs_step(self) -> bool:
+        """The first step is told from the others."""
+        return True
+
+    def write_estimate(self, body: Body) -> str:
+        """The stored value at step 1: a file's states all begin at zero."""
+        is_first = body.call("LessOrEqual", body.cast_to_float("step"), body.constant(1.0))
+        return body.call("Where", is_first, "start", "estimate")
