@@ -40,8 +40,8 @@ def blocked_tensors(plan: Plan, block: int) -> frozenset[str]:
 
 
 def moving_inputs(unit: Stateful) -> set[str]:
-    """Inputs of a stateful operator that are not constants."""
-    return {name for index, name in enumerate(unit.inputs) if index not in unit.constants}
+    """What a stateful operator reads besides constants."""
+    return {name for index, name in enumerate(unit.reads) if index not in unit.constants}
 
 
 def _divides(shape: Shape | None, block: int) -> bool:

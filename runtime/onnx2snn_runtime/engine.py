@@ -9,6 +9,7 @@ import onnx
 
 from onnx2snn_runtime.backends import Backend, Runner
 from onnx2snn_runtime.blocks import blocked_tensors, from_blocks, moving_inputs, to_blocks
+from onnx2snn_runtime.fusing import fuse
 from onnx2snn_runtime.neurons import Chunk
 from onnx2snn_runtime.plan import Plan, Segment, Stateful
 
@@ -37,7 +38,7 @@ class Engine:
     """
 
     def __init__(self, plan: Plan, backend: Backend, memory: int | None = None) -> None:
-        self.plan = plan
+        self.plan = plan = fuse(plan, backend.fuses)
         self.backend = backend
         self.schedule = backend.schedule(plan.footprint, memory)
         block = backend.channel_block
@@ -63,6 +64,11 @@ class Engine:
         self.constants = {
             unit.name: {i: backend.to_device(array) for i, array in unit.constants.items()}
             for unit in plan.stateful
+        }
+        self.biases = {
+            unit.name: backend.to_device(unit.bias)
+            for unit in plan.stateful
+            if unit.bias is not None
         }
 
     def compile(self, model: onnx.ModelProto) -> Runner:
@@ -136,7 +142,7 @@ class Engine:
                 states.update(zip(unit.states, chunk.states, strict=True))
                 if observer is not None:
                     self.show(observer, unit, first, outputs, chunk.counts)
-            for name in unit.inputs:
+            for name in unit.reads:
                 if self.plan.last_use[name] == index:
                     values.pop(name, None)
         return values
@@ -179,7 +185,10 @@ class Engine:
         ]
         held = [states[name] for name in unit.states]
         block = self.backend.channel_block if unit.output in self.blocked else 1
-        return Chunk(inputs, self.thresholds[unit.name], held, first, evaluate, block=block)
+        return Chunk(
+            inputs, self.thresholds[unit.name], held, first, evaluate, block=block,
+            bias=self.biases.get(unit.name), residual=values.get(unit.residual),
+        )  # fmt: skip
 
     def run_head(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Everything before the first neuron, once."""
@@ -226,7 +235,7 @@ def sole_readers(plan: Plan) -> set[int]:
     readers: Counter[str] = Counter(plan.answers)
     for unit in plan.units:
         made.update(unit.outputs if isinstance(unit, Segment) else [unit.output])
-        readers.update(unit.inputs if isinstance(unit, Segment) else moving_inputs(unit))
+        readers.update(unit.reads if isinstance(unit, Segment) else moving_inputs(unit))
     return {
         index
         for index, unit in enumerate(plan.units)

@@ -44,6 +44,11 @@ class Segment:
     model: onnx.ModelProto
     graded: tuple[str, ...] = ()
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Tensors of other parts."""
+        return self.inputs
+
 
 @dataclass(frozen=True)
 class Stateful:
@@ -60,6 +65,8 @@ class Stateful:
         state_shapes: shapes of the states, batch first as ``N``.
         output: name of the output.
         level: number of stateful operators before it.
+        bias: what is added to the first input, or None (see ``fusing``).
+        residual: name of the tensor that is added then, or empty.
     """
 
     name: str
@@ -72,6 +79,13 @@ class Stateful:
     state_shapes: tuple[Shape, ...]
     output: str
     level: int
+    bias: Any = None
+    residual: str = ""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Tensors of other parts, and constants."""
+        return (*self.inputs, self.residual) if self.residual else self.inputs
 
 
 @dataclass(frozen=True)
@@ -112,7 +126,7 @@ class Plan:
         sizes, weights = [], [0]
         for index, unit in enumerate(self.units):
             made = unit.outputs if isinstance(unit, Segment) else (unit.output,)
-            for name in (*unit.inputs, *made):
+            for name in (*unit.reads, *made):
                 alive[name] = _bytes(self.shapes.get(name, ()))
             counts = 0 if isinstance(unit, Segment) else alive[unit.output]
             peak = max(peak, sum(alive.values()) + counts)
@@ -248,13 +262,13 @@ class _Planner:
         chosen = set(members)
         nodes = [self.graph.node[i] for i in members]
         made = {name for node in nodes for name in node.output if name}
-        read = {name for node in nodes for name in _reads(node)}
+        read = {name for node in nodes for name in reads_of(node)}
         inputs = sorted(read - made - self.initializers.keys() - {""})
         outside = {
             name
             for i, node in enumerate(self.graph.node)
             if i not in chosen
-            for name in _reads(node)
+            for name in reads_of(node)
         } | set(self.outputs)
         outputs = sorted((made & outside) | set(graded))
         weights = [item for name, item in self.initializers.items() if name in read]
@@ -336,18 +350,19 @@ def last_uses(plan: Plan) -> dict[str, int]:
     """Index of the last unit that reads each tensor; answers are kept to the end."""
     uses: dict[str, int] = {}
     for index, unit in enumerate(plan.units):
-        uses.update(dict.fromkeys(unit.inputs, index))
+        uses.update(dict.fromkeys(unit.reads, index))
     uses.update(dict.fromkeys(plan.answers, len(plan.units)))
     return uses
 
 
-def _reads(node: onnx.NodeProto) -> list[str]:
+def reads_of(node: onnx.NodeProto) -> list[str]:
+    """Tensors that a node, or a graph inside it, reads."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         if attribute.HasField("g"):
             for inner in attribute.g.node:
-                names.extend(_reads(inner))
+                names.extend(reads_of(inner))
     return names
 
 
-__all__ = ["BATCH", "Plan", "Segment", "Shape", "Stateful", "make_plan", "tensor_shape"]
+__all__ = ["BATCH", "Plan", "Segment", "Shape", "Stateful", "make_plan", "reads_of", "tensor_shape"]

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from onnx2snn_runtime import kernels
 from onnx2snn_runtime.backends import open_backend
-from onnx2snn_runtime.kernels import PLAIN
 from onnx2snn_runtime.neurons import ACTIVATIONS, FAMILIES, Chunk, Signature
 
 OPSET = 24
@@ -91,8 +90,8 @@ def reference(case, x=None, output=None):
     return Result(operator.scan(np, chunk), chunk.counts, chunk.states)
 
 
-def by_kernels(case, launch, fusion=PLAIN, x=None, output=None, block=1):
-    """The kernels, in the chunks of the case."""
+def by_kernels(case, launch, x=None, output=None, **more):
+    """The kernels, in the chunks of the case; ``more`` goes into the chunks."""
     operator, x = case.operator(), case.x if x is None else x
     states, first, outputs, counts = case.states(output), 1, [], []
     for length in case.lengths or (len(x),):
@@ -100,9 +99,9 @@ def by_kernels(case, launch, fusion=PLAIN, x=None, output=None, block=1):
         part = part.copy() if case.reusable else part
         chunk = Chunk(
             [part, *case.constants], case.threshold, states, first, no_evaluation,
-            record=True, reusable=case.reusable, block=block,
+            record=True, reusable=case.reusable, **more,
         )  # fmt: skip
-        y = kernels.scan(np, launch, operator, chunk, fusion)
+        y = kernels.scan(np, launch, operator, chunk)
         assert y is not None
         assert not case.reusable or y.dtype != part.dtype or y is part or case.family == "LIPool"
         outputs.append(y)

@@ -19,7 +19,6 @@ from kernels.layers import (
 )
 
 from onnx2snn_runtime import kernels
-from onnx2snn_runtime.kernels import Fusion
 from onnx2snn_runtime.neurons import ACTIVATIONS, FAMILIES, Chunk, Signature
 
 # no two libraries agree in the last bits of these
@@ -159,7 +158,9 @@ def test_bias_and_residual_in_the_same_pass(host, dtype, size):
     expected = reference(case, current)
     expected.y = expected.y.astype(dtype)
     both = [np.concatenate([part]) for part in (x, residual)]
-    found = by_kernels(with_constants("BurstIF", "PRelu", both[0]), host, Fusion(bias, both[1]))
+    found = by_kernels(
+        with_constants("BurstIF", "PRelu", both[0]), host, bias=bias, residual=both[1]
+    )
     assert found.y.dtype == dtype
     assert_equal(found, expected)
 
@@ -168,7 +169,7 @@ def test_residual_that_stands_still(host):
     x, residual = noise(6, 2, 6, 3, 4), noise(1, 2, 6, 3, 4, seed=1)
     case = with_constants("BurstIF", "Relu", x)
     for still in (residual, np.broadcast_to(residual, x.shape)):
-        assert_equal(by_kernels(case, host, Fusion(residual=still)), reference(case, x + residual))
+        assert_equal(by_kernels(case, host, residual=still), reference(case, x + residual))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -176,7 +177,7 @@ def test_counts_as_results(host, dtype):
     """int8 spike counts instead of values."""
     case = with_constants("BurstIF", "Relu", noise(6, 2, 6, 3, 4).astype(dtype))
     expected = reference(case, case.x.astype(np.float32))
-    found = by_kernels(case, host, Fusion(counts=True))
+    found = by_kernels(case, host, sends=np.int8)
     assert found.y.dtype == np.int8
     np.testing.assert_array_equal(found.y, expected.counts)
 
@@ -200,15 +201,15 @@ def test_conversion_to_half_rounds_as_numpy(host):
     np.testing.assert_array_equal(found.states[0], x.astype(np.float32)[0])
 
 
-def refused(host, family, op, attributes, inputs=1, fusion=kernels.PLAIN, x=None, threshold=None):
+def refused(host, family, op, attributes, inputs=1, x=None, threshold=None, **more):
     """Whether there is no kernel; the chunk must be as it was."""
     operator = FAMILIES[family](Signature(op, inputs, tuple(range(inputs))), attributes)
     x = noise(3, 2, 6, 3, 4) if x is None else x
     states = [np.zeros(x.shape[1:], np.float32) for _ in operator.state_names]
     threshold = THRESHOLD if threshold is None else threshold
-    chunk = Chunk([x] * inputs, threshold, list(states), 1, None, reusable=True)
+    chunk = Chunk([x] * inputs, threshold, list(states), 1, None, reusable=True, **more)
     launches = host.launches
-    y = kernels.scan(np, host, operator, chunk, fusion)
+    y = kernels.scan(np, host, operator, chunk)
     same = all(ours is theirs for ours, theirs in zip(chunk.states, states, strict=True))
     return y is None and same and host.launches == launches
 
@@ -223,9 +224,8 @@ def test_what_has_no_kernel_is_left_to_the_law(host):
     assert refused(host, "BurstIF", "Relu", numbers, x=np.zeros((3, 0, 6, 3, 4), np.float32))
     several = np.ones((2, 6, 1, 1), np.float32)
     assert refused(host, "BurstIF", "Relu", numbers, threshold=several)
-    counts = Fusion(counts=True)
-    assert refused(host, "BurstIF", "Relu", {**numbers, "burst_limit": 128.0}, fusion=counts)
-    assert refused(host, "Refine", "Relu", plain_attributes("Refine", "Relu"), fusion=counts)
+    assert refused(host, "BurstIF", "Relu", {**numbers, "burst_limit": 128.0}, sends=np.int8)
+    assert refused(host, "Refine", "Relu", plain_attributes("Refine", "Relu"), sends=np.int8)
     assert not refused(host, "BurstIF", "Relu", numbers)
 
 

@@ -11,7 +11,7 @@ from kernels.layers import assert_equal, by_kernels, reference
 from kernels.test_neuron_kernels import noise, with_constants
 from kernels.test_pool_kernels import Case, output_shape
 
-from onnx2snn_runtime.kernels import Fusion, KernelSource
+from onnx2snn_runtime.kernels import KernelSource
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_neurons(sanitized, family, op, features, dtype):
     bias = np.linspace(-0.5, 0.5, 6, dtype=np.float32).reshape(6, 1, 1)
     expected = reference(case, (x.astype(np.float32) + bias) + residual.astype(np.float32))
     expected.y = expected.y.astype(dtype)
-    assert_equal(by_kernels(case, sanitized, Fusion(bias, residual)), expected)
+    assert_equal(by_kernels(case, sanitized, bias=bias, residual=residual), expected)
 
 
 @pytest.mark.parametrize(

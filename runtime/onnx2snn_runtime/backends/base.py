@@ -79,6 +79,11 @@ class Backend(ABC):
                 given to a backend whose ``channel_block`` is 1.
         """
 
+    def fuses(self, operator: StatefulOperator) -> bool:
+        """Whether ``scan`` adds the bias and residual of a chunk of this operator by itself."""
+        del operator
+        return False
+
     def scan(self, operator: StatefulOperator, chunk: Chunk) -> Array:
         """All steps of a chunk of one stateful operator; returns y [C,N,*]."""
         return operator.scan(self.xp, chunk)

@@ -76,11 +76,18 @@ class CupyBackend(Backend):
 
         return runner
 
+    def fuses(self, operator: StatefulOperator) -> bool:
+        """Where there is a kernel for it."""
+        return self.device.launch is not None and kernels.joins(operator)
+
     def scan(self, operator: StatefulOperator, chunk: Chunk) -> Array:
         """By one kernel where there is one for this operator, else the law as written."""
         launch = self.device.launch
         sent = None if launch is None else kernels.scan(self.xp, launch, operator, chunk)
-        return operator.scan(self.xp, chunk) if sent is None else sent
+        if sent is not None:
+            return sent
+        chunk.join()
+        return operator.scan(self.xp, chunk)
 
     def schedule(self, size: Footprint, memory: int | None) -> Schedule:
         """As much at once as the device holds."""

@@ -7,8 +7,7 @@ module and a function that compiles and launches.
 
 from typing import Any
 
-from onnx2snn_runtime.kernels.fusion import PLAIN, Fusion
-from onnx2snn_runtime.kernels.neurons import scan_neurons
+from onnx2snn_runtime.kernels.neurons import joins, scan_neurons
 from onnx2snn_runtime.kernels.pool import scan_pool
 from onnx2snn_runtime.kernels.source import KernelSource, Launch
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
@@ -24,12 +23,11 @@ KERNELS = {
 }
 
 
-def scan(
-    xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk, fusion: Fusion = PLAIN
-) -> Array | None:
+def scan(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk) -> Array | None:
     """All steps of a chunk; the same contract as ``StatefulOperator.scan``.
 
-    The input may also be float16: then so is the output; states are float32 always. States are
+    The input may also be float16: then so is the output unless the chunk says what to send; states
+    are float32 always. States are
     changed in place or replaced, and the outputs lie over the input where ``chunk.reusable`` allows
     it.
 
@@ -38,14 +36,13 @@ def scan(
         launch: compiles and runs a kernel.
         operator: the law.
         chunk: what it sees.
-        fusion: what the kernel does besides the law.
 
     Returns:
-        y [C,N,*], or None where there is no kernel for this operator or this ``fusion``; then the
-        chunk is as it was.
+        y [C,N,*], or None where there is no kernel for this operator, or for what the chunk asks of
+        it; then the chunk is as it was.
     """
     kernel = KERNELS.get(operator.family)
-    return None if kernel is None else kernel(xp, launch, operator, chunk, fusion)
+    return None if kernel is None else kernel(xp, launch, operator, chunk)
 
 
-__all__ = ["KERNELS", "PLAIN", "Fusion", "KernelSource", "Launch", "scan"]
+__all__ = ["KERNELS", "KernelSource", "Launch", "joins", "scan"]

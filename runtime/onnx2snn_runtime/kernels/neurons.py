@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from onnx2snn_runtime.kernels.formula import function_struct
-from onnx2snn_runtime.kernels.fusion import Fusion
 from onnx2snn_runtime.kernels.signals import LARGEST, Signal, Signals, dense_state, signal_type
 from onnx2snn_runtime.kernels.source import Launch
 from onnx2snn_runtime.kernels.table import table_of
@@ -20,26 +19,29 @@ FILES = {
 LARGEST_INT8 = 127
 
 
-def scan_neurons(
-    xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk, fusion: Fusion
-) -> Array | None:
+def joins(operator: StatefulOperator) -> bool:
+    """Whether there is a kernel that adds a bias and a residual in the same pass."""
+    return operator.family in FILES and _function(operator) is not None
+
+
+def scan_neurons(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk) -> Array | None:
     """All steps of a chunk; see ``kernels.scan``."""
-    function = "" if operator.family == "Readout" else function_struct(operator)
+    function = _function(operator)
     given = chunk.inputs[0]
     steps, images, *features = given.shape
     if function is None or not 0 < images * prod(features) < LARGEST:
         return None
-    if fusion.counts and not _counts_fit(operator):
+    dtype = signal_type(given)
+    sent = dtype if chunk.sends is None else np.dtype(chunk.sends)
+    if sent == np.int8 and not _counts_fit(operator):
         return None
-    rows = [fusion.bias, chunk.threshold, *chunk.inputs[1:]]
+    rows = [chunk.bias, chunk.threshold, *chunk.inputs[1:]]
     table = table_of(xp, operator, [row for row in rows if row is not None], features)
     if table is None:
         return None
-    dtype = signal_type(given)
     x = Signal(xp, given, dtype)
-    reuse = chunk.reusable and not fusion.counts and len(x.values) == steps
-    sent = np.int8 if fusion.counts else dtype
-    residual = fusion.residual
+    reuse = chunk.reusable and sent == dtype and len(x.values) == steps
+    residual = chunk.residual
     if residual is not None:
         residual = Signal(xp, xp.broadcast_to(residual, given.shape), dtype)
     chunk.states[:] = [dense_state(xp, held) for held in chunk.states]
@@ -48,7 +50,7 @@ def scan_neurons(
         y=x.values if reuse else xp.empty(given.shape, dtype=sent),
         states=chunk.states,
         table=table,
-        is_biased=fusion.bias is not None,
+        is_biased=chunk.bias is not None,
         residual=residual,
         counts=xp.empty(given.shape, np.float32) if operator.spiking and chunk.record else None,
         first_step=chunk.first_step,
@@ -58,6 +60,11 @@ def scan_neurons(
     if signals.counts is not None:
         chunk.counts = signals.counts
     return signals.y
+
+
+def _function(operator: StatefulOperator) -> str | None:
+    """The struct of f; empty for a law without one, None where there is no kernel."""
+    return "" if operator.family == "Readout" else function_struct(operator)
 
 
 def _counts_fit(operator: StatefulOperator) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from onnx2snn_runtime.kernels.fusion import Fusion
 from onnx2snn_runtime.kernels.signals import (
     C_TYPES,
     LARGEST,
@@ -74,12 +73,12 @@ class Geometry:
         return [np.int32(field[axis]) for axis in range(AXES) for field in fields]
 
 
-def scan_pool(
-    xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk, fusion: Fusion
-) -> Array | None:
+def scan_pool(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk) -> Array | None:
     """All steps of a chunk; see ``kernels.scan``."""
     given = chunk.inputs[0]
-    if operator.signature.op != "MaxPool" or not fusion.is_plain or given.ndim - 3 > AXES:
+    if operator.signature.op != "MaxPool" or given.ndim - 3 > AXES:
+        return None
+    if any(asked is not None for asked in (chunk.bias, chunk.residual, chunk.sends)):
         return None
     sums, totals = chunk.states
     geometry = _geometry(xp, operator, given.shape[3:])

@@ -75,6 +75,12 @@ class Chunk:
         counts: filled with spike counts [C,N,*] by spiking operators when ``record`` is set.
         reusable: nobody else reads the input: the outputs may be written into its memory.
         block: channels that lie side by side in memory (see ``blocks``), 1 where none do.
+        bias: what is added to the first input, broadcastable to [N,*] with one image, or None.
+        residual: a second signal [C,N,*] that is added then: (x + bias) + residual; or None.
+        sends: type of the outputs, or None for that of the input; int8 stands for spike counts.
+
+    The last three are for backends that say they take them (``Backend.fuses``): the laws as they
+    are written know nothing of them.
     """
 
     inputs: list[Array]
@@ -86,6 +92,16 @@ class Chunk:
     counts: Array | None = field(default=None)
     reusable: bool = False
     block: int = 1
+    bias: Array | None = None
+    residual: Array | None = None
+    sends: Any = None
+
+    def join(self) -> None:
+        """Add bias and residual to the first input, in passes of their own."""
+        for addend in (self.bias, self.residual):
+            if addend is not None:
+                self.inputs[0] = self.inputs[0] + addend
+        self.bias = self.residual = None
 
 
 class StatefulOperator(ABC):
