@@ -10,6 +10,7 @@ import onnx
 from onnx2snn_runtime.backends import Backend, Runner
 from onnx2snn_runtime.blocks import blocked_tensors, from_blocks, moving_inputs, to_blocks
 from onnx2snn_runtime.fusing import fuse
+from onnx2snn_runtime.narrowing import narrow
 from onnx2snn_runtime.neurons import Chunk
 from onnx2snn_runtime.plan import Plan, Segment, Stateful
 
@@ -38,7 +39,7 @@ class Engine:
     """
 
     def __init__(self, plan: Plan, backend: Backend, memory: int | None = None) -> None:
-        self.plan = plan = fuse(plan, backend.fuses)
+        self.plan = plan = narrow(fuse(plan, backend.fuses), backend.narrows)
         self.backend = backend
         self.schedule = backend.schedule(plan.footprint, memory)
         block = backend.channel_block
@@ -65,11 +66,7 @@ class Engine:
             unit.name: {i: backend.to_device(array) for i, array in unit.constants.items()}
             for unit in plan.stateful
         }
-        self.biases = {
-            unit.name: backend.to_device(unit.bias)
-            for unit in plan.stateful
-            if unit.bias is not None
-        }
+        self.fused = {unit.name: self.on_device(unit) for unit in plan.stateful}
 
     def compile(self, model: onnx.ModelProto) -> Runner:
         """One thread a run: several batches at once scale better than one split into small bits."""
@@ -84,6 +81,14 @@ class Engine:
         features = [int(size) for size in self.plan.shapes[unit.output][1:]]
         whole = np.broadcast_to(array, (1, *features)).astype(np.float32)
         return to_blocks(whole, self.backend.channel_block)
+
+    def on_device(self, unit: Stateful) -> dict[str, Array]:
+        """What the kernel of a unit does besides the law, by field of a chunk."""
+        found = {"scale": unit.scale, "bias": unit.bias}
+        found = {name: self.backend.to_device(x) for name, x in found.items() if x is not None}
+        if self.plan.narrow and self.backend.narrows(unit.operator):
+            found["sends"] = np.float16 if unit.output in self.plan.narrow else np.float32
+        return found
 
     def run(
         self,
@@ -150,8 +155,8 @@ class Engine:
     def show(
         self, observer: Observer, unit: Stateful, first: int, outputs: Array, counts: Array
     ) -> None:
-        """Observers see [C,N,*] on the host and in the usual order."""
-        outputs = self.backend.to_host(outputs)
+        """Observers see float32 [C,N,*] on the host and in the usual order."""
+        outputs = self.backend.to_host(outputs).astype(np.float32, copy=False)
         counts = None if counts is None else self.backend.to_host(counts)
         if unit.output in self.blocked:
             block = self.backend.channel_block
@@ -187,7 +192,7 @@ class Engine:
         block = self.backend.channel_block if unit.output in self.blocked else 1
         return Chunk(
             inputs, self.thresholds[unit.name], held, first, evaluate, block=block,
-            bias=self.biases.get(unit.name), residual=values.get(unit.residual),
+            residual=values.get(unit.residual), **self.fused[unit.name],
         )  # fmt: skip
 
     def run_head(self, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -67,6 +67,7 @@ class Stateful:
         level: number of stateful operators before it.
         bias: what is added to the first input, or None (see ``fusing``).
         residual: name of the tensor that is added then, or empty.
+        scale: what the first input is multiplied by before, or None (see ``narrowing``).
     """
 
     name: str
@@ -81,6 +82,7 @@ class Stateful:
     level: int
     bias: Any = None
     residual: str = ""
+    scale: Any = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -101,6 +103,7 @@ class Plan:
         opset: version of the default operator set.
         shapes: shape of every tensor, batch first as ``N``.
         last_use: tensor to the index of the last unit that reads it.
+        narrow: tensors that are held in 16 bits.
     """
 
     inputs: dict[str, Shape]
@@ -111,6 +114,7 @@ class Plan:
     opset: int
     shapes: dict[str, Shape]
     last_use: dict[str, int] = field(default_factory=dict)
+    narrow: frozenset[str] = frozenset()
 
     @property
     def stateful(self) -> list[Stateful]:
@@ -127,8 +131,8 @@ class Plan:
         for index, unit in enumerate(self.units):
             made = unit.outputs if isinstance(unit, Segment) else (unit.output,)
             for name in (*unit.reads, *made):
-                alive[name] = _bytes(self.shapes.get(name, ()))
-            counts = 0 if isinstance(unit, Segment) else alive[unit.output]
+                alive[name] = self.tensor_bytes(name)
+            counts = 0 if isinstance(unit, Segment) else _bytes(self.shapes[unit.output])
             peak = max(peak, sum(alive.values()) + counts)
             sizes += [alive[name] for name in made]
             if isinstance(unit, Segment):
@@ -139,6 +143,10 @@ class Plan:
         return Footprint(
             states, peak, sum(sizes) // len(sizes), sum(weights) // max(1, len(weights) - 1)
         )
+
+    def tensor_bytes(self, name: str) -> int:
+        """Bytes of a tensor for one image and one step."""
+        return _bytes(self.shapes.get(name, ())) // (2 if name in self.narrow else 1)
 
     @property
     def answers(self) -> tuple[str, ...]:

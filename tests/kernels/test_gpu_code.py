@@ -21,8 +21,9 @@ def neuron_kernel(name, op="Relu", width=4, x="float", y="float", **options):
     if name not in ("readout", "running_sum"):
         inputs = 1 + len(ACTIVATIONS[op].constants)
         function = function_struct(FAMILIES["BurstIF"](Signature(op, inputs), {}))
-    options = {"BIASED": False, "JOINS": False, "COUNTS": False, **options}
-    return kernel_source(name, layer_struct(Input=x, Output=y, WIDTH=width, **options, F=function))
+    switches = dict.fromkeys(("SCALED", "BIASED", "JOINS", "COUNTS"), False) | options
+    types = {"Input": x, "Residual": x, "Output": y}
+    return kernel_source(name, layer_struct(**{**types, **switches}, WIDTH=width, F=function))
 
 
 def pool_kernel(*kernel):
@@ -62,6 +63,9 @@ def test_every_activation(op):
     [
         neuron_kernel("burst", x="Half", y="Half", BIASED=True, JOINS=True),
         neuron_kernel("burst", "PRelu", BIASED=True, JOINS=True),
+        neuron_kernel(
+            "burst", "PRelu", x="Half", Residual="float", SCALED=True, BIASED=True, JOINS=True
+        ),
         neuron_kernel("burst", "Mish", y="signed char", COUNTS=True),
         neuron_kernel("refine", "TanhGelu"),
         pool_kernel(1, 2, 2),

@@ -165,6 +165,30 @@ def test_bias_and_residual_in_the_same_pass(host, dtype, size):
     assert_equal(found, expected)
 
 
+@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("sends", [np.float16, np.float32])
+def test_half_precision_between_a_convolution_and_the_next(host, size, sends):
+    """x in units of a power of two for each channel, a residual of another type than x."""
+    x = noise(6, 2, 6, 3, size, seed=3).astype(np.float16)
+    residual = noise(6, 2, 6, 3, size, seed=4).astype(sends)
+    scale, bias = (np.float32(v).reshape(6, 1, 1) for v in (2.0 ** np.arange(-3, 3), range(6)))
+    case = with_constants("BurstIF", "Relu", x)
+    expected = reference(case, (x.astype(np.float32) * scale + bias) + residual.astype(np.float32))
+    expected.y = expected.y.astype(sends)
+    found = by_kernels(case, host, scale=scale, bias=bias, residual=residual, sends=sends)
+    assert found.y.dtype == sends
+    assert_equal(found, expected)
+
+
+def test_float_in_half_out(host):
+    case = with_constants("Refine", "Relu", noise(6, 2, 6, 3, 4))
+    expected = reference(case)
+    expected.y = expected.y.astype(np.float16)
+    found = by_kernels(case, host, sends=np.float16)
+    assert found.y.dtype == np.float16
+    assert_equal(found, expected)
+
+
 def test_residual_that_stands_still(host):
     x, residual = noise(6, 2, 6, 3, 4), noise(1, 2, 6, 3, 4, seed=1)
     case = with_constants("BurstIF", "Relu", x)

@@ -84,6 +84,11 @@ class Backend(ABC):
         del operator
         return False
 
+    def narrows(self, operator: StatefulOperator) -> bool:
+        """Whether ``scan`` reads and sends 16-bit floats, which convolutions here take as well."""
+        del operator
+        return False
+
     def scan(self, operator: StatefulOperator, chunk: Chunk) -> Array:
         """All steps of a chunk of one stateful operator; returns y [C,N,*]."""
         return operator.scan(self.xp, chunk)

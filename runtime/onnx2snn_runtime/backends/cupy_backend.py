@@ -80,6 +80,11 @@ class CupyBackend(Backend):
         """Where there is a kernel for it."""
         return self.device.launch is not None and kernels.joins(operator)
 
+    def narrows(self, operator: StatefulOperator) -> bool:
+        """Where there is a kernel for it, and convolutions compute in 16 bits."""
+        is_half = self.compute == "fp16" and self.device.launch is not None
+        return is_half and kernels.handles(operator)
+
     def scan(self, operator: StatefulOperator, chunk: Chunk) -> Array:
         """By one kernel where there is one for this operator, else the law as written."""
         launch = self.device.launch

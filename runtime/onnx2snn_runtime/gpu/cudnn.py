@@ -13,7 +13,7 @@ import numpy as np
 
 from onnx2snn_runtime.gpu.columns import ColumnsEngine
 from onnx2snn_runtime.gpu.device import Device
-from onnx2snn_runtime.gpu.linear import Convolve, LinearEngine, scaled_half
+from onnx2snn_runtime.gpu.linear import Convolve, LinearEngine
 from onnx2snn_runtime.ops import Array, Call
 from onnx2snn_runtime.ops.windows import Windows
 
@@ -105,8 +105,8 @@ class CudnnEngine(LinearEngine):
     def convolution(self, weight: Array, groups: int) -> Convolve:
         """By a plan for each size of x."""
         otherwise = self.otherwise.convolution(weight, groups)
-        half, factor = scaled_half(self.xp, weight) if self.compute == "fp16" else (None, 1.0)
-        lying = self.lay(weight) if half is None else self.lay(half)
+        factors, finish = self.prepare(weight)
+        lying = self.lay(factors)
 
         def convolve(call: Call, x: Array, windows: Windows) -> Array:
             geometry = geometry_of(x, weight, windows)
@@ -115,9 +115,7 @@ class CudnnEngine(LinearEngine):
             plan = self.plans[geometry]
             if plan is None:
                 return otherwise(call, x, windows)
-            y = self.execute(plan, self.lay(x), lying, geometry.y)
-            if half is not None:
-                y = y.astype(np.float32, order="C") * np.float32(factor)
+            y = finish(self.execute(plan, self.lay(x), lying, geometry.y))
             return y.reshape(x.shape[0], weight.shape[0], *windows.outputs)
 
         return convolve
@@ -125,7 +123,7 @@ class CudnnEngine(LinearEngine):
     def lay(self, array: Array) -> Array:
         """The memory that cuDNN reads of a tensor [N,C,*]."""
         if self.compute == "fp16":
-            return self.xp.moveaxis(array, 1, -1).astype(np.float16, order="C")
+            return self.xp.moveaxis(array, 1, -1).astype(np.float16, order="C", copy=False)
         return self.xp.ascontiguousarray(array)
 
     def execute(self, plan: Plan, x: Array, weight: Array, sizes: tuple[int, ...]) -> Array:

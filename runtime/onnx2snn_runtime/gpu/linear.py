@@ -18,7 +18,11 @@ from onnx2snn_runtime.ops.windows import Windows, make_windows
 
 COMPUTES = ("fp32", "tf32", "fp16")
 Convolve = Callable[[Call, Array, Windows], Array]
-"""x [N,C,*] float32 under windows to the convolution [N,M,*] float32, without a bias."""
+"""x [N,C,*] under windows to the convolution [N,M,*], without a bias.
+
+In ``fp16`` x may be of 16 bits, and weights of 16 bits ask for sums of 16 bits. All else is
+float32.
+"""
 
 
 class LinearEngine(ABC):
@@ -47,6 +51,18 @@ class LinearEngine(ABC):
     def description(self) -> str:
         """Name and version."""
         return self.name
+
+    def takes(self, x: Array, weight: Array) -> bool:
+        """Whether convolutions here read arrays of these types."""
+        types = (np.float32, np.float16) if self.compute == "fp16" else (np.float32,)
+        return all(array.dtype in types for array in (x, weight))
+
+    def prepare(self, weight: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """Weights as they are multiplied, and what makes the results of their sums."""
+        if self.compute != "fp16" or weight.dtype == np.float16:
+            return weight, lambda sums: sums
+        half, factor = scaled_half(self.xp, weight)
+        return half, lambda sums: sums.astype(np.float32, order="C") * np.float32(factor)
 
     @abstractmethod
     def convolution(self, weight: Array, groups: int) -> Convolve:
@@ -98,7 +114,7 @@ def convolution(engine: LinearEngine, call: Call) -> Function:
 
     def run(call: Call, x: Array, weight: Array, bias: Array | None = None) -> Array:
         fits = x.shape[1] == weight.shape[1] * groups
-        if not fits or not _all_float32(x, weight, bias):
+        if not fits or not _all_float32(bias) or not engine.takes(x, weight):
             return plain(call, x, weight, bias)
         if weight is not last[0]:
             last[:] = weight, engine.convolution(weight, groups)

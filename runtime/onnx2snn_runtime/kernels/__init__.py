@@ -45,4 +45,9 @@ def scan(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk) -> A
     return None if kernel is None else kernel(xp, launch, operator, chunk)
 
 
-__all__ = ["KERNELS", "KernelSource", "Launch", "joins", "scan"]
+def handles(operator: StatefulOperator) -> bool:
+    """Whether there is a kernel for an operator, but for the sizes of its tensors."""
+    return joins(operator) or (operator.family == "LIPool" and operator.signature.op == "MaxPool")
+
+
+__all__ = ["KERNELS", "KernelSource", "Launch", "handles", "joins", "scan"]

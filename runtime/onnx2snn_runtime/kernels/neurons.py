@@ -35,7 +35,7 @@ def scan_neurons(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chu
     sent = dtype if chunk.sends is None else np.dtype(chunk.sends)
     if sent == np.int8 and not _counts_fit(operator):
         return None
-    rows = [chunk.bias, chunk.threshold, *chunk.inputs[1:]]
+    rows = [chunk.scale, chunk.bias, chunk.threshold, *chunk.inputs[1:]]
     table = table_of(xp, operator, [row for row in rows if row is not None], features)
     if table is None:
         return None
@@ -43,13 +43,15 @@ def scan_neurons(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chu
     reuse = chunk.reusable and sent == dtype and len(x.values) == steps
     residual = chunk.residual
     if residual is not None:
-        residual = Signal(xp, xp.broadcast_to(residual, given.shape), dtype)
+        residual = xp.broadcast_to(residual, given.shape)
+        residual = Signal(xp, residual, signal_type(residual))
     chunk.states[:] = [dense_state(xp, held) for held in chunk.states]
     signals = Signals(
         x=x,
         y=x.values if reuse else xp.empty(given.shape, dtype=sent),
         states=chunk.states,
         table=table,
+        is_scaled=chunk.scale is not None,
         is_biased=chunk.bias is not None,
         residual=residual,
         counts=xp.empty(given.shape, np.float32) if operator.spiking and chunk.record else None,

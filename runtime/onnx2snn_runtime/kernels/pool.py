@@ -78,7 +78,7 @@ def scan_pool(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk)
     given = chunk.inputs[0]
     if operator.signature.op != "MaxPool" or given.ndim - 3 > AXES:
         return None
-    if any(asked is not None for asked in (chunk.bias, chunk.residual, chunk.sends)):
+    if any(asked is not None for asked in (chunk.scale, chunk.bias, chunk.residual)):
         return None
     sums, totals = chunk.states
     geometry = _geometry(xp, operator, given.shape[3:])
@@ -86,7 +86,8 @@ def scan_pool(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk)
         return None
     x = Signal(xp, given, signal_type(given))
     sums, totals = dense_state(xp, sums), dense_state(xp, totals)
-    y = xp.empty((len(given), *totals.shape), dtype=x.values.dtype)
+    sent = x.values.dtype if chunk.sends is None else chunk.sends
+    y = xp.empty((len(given), *totals.shape), dtype=sent)
     pool = _pool_small if prod(geometry.windows.kernel) <= MOST_TAPS else _pool_large
     sums = pool(xp, launch, geometry, chunk.block, x, sums, totals, y)
     chunk.states[:] = [sums, totals]

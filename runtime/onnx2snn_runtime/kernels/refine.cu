@@ -5,7 +5,7 @@
 #include "layer.h"  // written by source.py: struct Layer, the types of this variant and f
 
 extern "C" __global__ void refine(
-    const Layer::Input *x, unsigned long long x_apart, const Layer::Input *residual,
+    const Layer::Input *x, unsigned long long x_apart, const Layer::Residual *residual,
     unsigned long long residual_apart, Layer::Output *y, float *counts, const float *table,
     unsigned inner, unsigned entries, unsigned neurons, int steps, int first_step,
     float *estimate, float *exponent,

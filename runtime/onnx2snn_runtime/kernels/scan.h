@@ -42,33 +42,36 @@ class Entry {
   unsigned offset_, entry_;
 };
 
-template <class Input, class Output>
+template <class Layer>
 struct Signals {
-  Signal<Input> x, residual;  // the residual is read only if JOINS
-  Output *y;                  // [steps, neurons]
-  float *counts;              // [steps, neurons], or null where nobody asks
-  Table table;                // the bias, if BIASED, then the rows of the law and of f
-  unsigned neurons;           // below 2^31; offsets in time are 64-bit
+  Signal<typename Layer::Input> x;
+  Signal<typename Layer::Residual> residual;  // read only if JOINS
+  typename Layer::Output *y;                  // [steps, neurons]
+  float *counts;                              // [steps, neurons], or null where nobody asks
+  Table table;        // the scale, if SCALED, the bias, if BIASED, then the rows of the law and of f
+  unsigned neurons;   // below 2^31; offsets in time are 64-bit
   int steps, first_step;
 };
 
 // WIDTH neurons of one thread over the steps of a chunk.
 template <class Law, class Layer>
 struct Lane {
-  using Input = typename Layer::Input;
   using Output = typename Layer::Output;
   static constexpr int WIDTH = Layer::WIDTH;
+  static constexpr unsigned SCALE_ROWS = Layer::SCALED, BIAS_ROWS = Layer::BIASED;
   using Values = Pack<float, WIDTH>;
 
   Law law[WIDTH];
-  float bias[WIDTH];
+  float scale[WIDTH], bias[WIDTH];
 
   SNN_DEV void load(const Table &table, unsigned first) {
     Entry entry(table, first);
     SNN_UNROLL
     for (int k = 0; k < WIDTH; ++k) {
-      bias[k] = Layer::BIASED ? entry.row()[0] : 0.0f;
-      law[k].load(entry.row() + (Layer::BIASED ? table.entries : 0), table.entries);
+      const float *row = entry.row();
+      scale[k] = Layer::SCALED ? row[0] : 1.0f;
+      bias[k] = Layer::BIASED ? row[SCALE_ROWS * table.entries] : 0.0f;
+      law[k].load(row + (SCALE_ROWS + BIAS_ROWS) * table.entries, table.entries);
       entry.advance();
     }
   }
@@ -92,17 +95,19 @@ struct Lane {
     }
   }
 
-  SNN_DEV static Pack<Input, WIDTH> read(const Signal<Input> &signal, int t, unsigned first) {
-    const Input *at = signal.values + t * signal.apart + first;
-    return *reinterpret_cast<const Pack<Input, WIDTH> *>(at);
+  template <class T>
+  SNN_DEV static Pack<T, WIDTH> read(const Signal<T> &signal, int t, unsigned first) {
+    const T *at = signal.values + t * signal.apart + first;
+    return *reinterpret_cast<const Pack<T, WIDTH> *>(at);
   }
 
   // STEPS steps: all loads first, so that they are in flight together. The outputs may lie over the
   // inputs, hence nothing here is __restrict__ and the compiler could not reorder them by itself.
   template <int STEPS>
-  SNN_DEV void run(const Signals<Input, Output> &signals, const typename Law::Numbers &numbers,
-                   int t, unsigned first) {
-    Pack<Input, WIDTH> x[STEPS], residual[STEPS];
+  SNN_DEV void run(const Signals<Layer> &signals, const typename Law::Numbers &numbers, int t,
+                   unsigned first) {
+    Pack<typename Layer::Input, WIDTH> x[STEPS];
+    Pack<typename Layer::Residual, WIDTH> residual[STEPS];
     SNN_UNROLL
     for (int s = 0; s < STEPS; ++s) {
       x[s] = read(signals.x, t + s, first);
@@ -116,6 +121,7 @@ struct Lane {
       SNN_UNROLL
       for (int k = 0; k < WIDTH; ++k) {
         float current = to_float(x[s].of[k]), count = 0.0f;
+        if (Layer::SCALED) current = current * scale[k];
         if (Layer::BIASED) current = current + bias[k];
         if (Layer::JOINS) current = current + to_float(residual[s].of[k]);
         const float value = law[k].step(numbers, current, time, count);
@@ -135,8 +141,8 @@ struct Lane {
 // with the 1024 threads that 64 registers allow. Latency times bandwidth of an H100 asks for about
 // 18 KiB (0.7 us * 3.4 TB/s / 132; reckoned, not measured).
 template <class Law, class Layer>
-SNN_DEV void scan(const Signals<typename Layer::Input, typename Layer::Output> &signals,
-                  float *const *states, const typename Law::Numbers &numbers) {
+SNN_DEV void scan(const Signals<Layer> &signals, float *const *states,
+                  const typename Law::Numbers &numbers) {
   constexpr int TOGETHER = 4;
   constexpr unsigned WIDTH = Layer::WIDTH;
   const unsigned stride = gridDim.x * blockDim.x * WIDTH;

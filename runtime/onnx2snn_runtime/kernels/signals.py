@@ -44,8 +44,9 @@ class Signals:
         y: where the output goes, [C,N,*] without gaps.
         states: float32, [N,*] without gaps; changed in place.
         table: what every neuron has of its own.
-        is_biased: the first row of the table is a bias.
-        residual: second input, of the type of the first, or None.
+        is_scaled: the first row of the table is a factor of x.
+        is_biased: the next row of the table is a bias.
+        residual: second input, or None.
         counts: where spike counts go, float32 [C,N,*], or None.
         first_step: number of the first step.
     """
@@ -54,6 +55,7 @@ class Signals:
     y: Array
     states: Sequence[Array]
     table: Table
+    is_scaled: bool = False
     is_biased: bool = False
     residual: Signal | None = None
     counts: Array | None = None
@@ -73,8 +75,10 @@ class Signals:
         steps, neurons, residual, table = len(self.y), self.y[0].size, self.residual, self.table
         layer = layer_struct(
             Input=C_TYPES[self.x.values.dtype],
+            Residual=C_TYPES[(self.x if residual is None else residual).values.dtype],
             Output=C_TYPES[self.y.dtype],
             WIDTH=self.width,
+            SCALED=self.is_scaled,
             BIASED=self.is_biased,
             JOINS=residual is not None,
             COUNTS=self.y.dtype == np.int8,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
 
 from onnx2snn_runtime.errors import ModelError
@@ -75,12 +76,13 @@ class Chunk:
         counts: filled with spike counts [C,N,*] by spiking operators when ``record`` is set.
         reusable: nobody else reads the input: the outputs may be written into its memory.
         block: channels that lie side by side in memory (see ``blocks``), 1 where none do.
-        bias: what is added to the first input, broadcastable to [N,*] with one image, or None.
-        residual: a second signal [C,N,*] that is added then: (x + bias) + residual; or None.
+        scale: factor of the first input, broadcastable to [N,*] with one image, or None.
+        bias: what is added to it then, likewise.
+        residual: a second signal [C,N,*], added last: (x · scale + bias) + residual; or None.
         sends: type of the outputs, or None for that of the input; int8 stands for spike counts.
 
-    The last three are for backends that say they take them (``Backend.fuses``): the laws as they
-    are written know nothing of them.
+    The last four are for backends that say they take them (``Backend.fuses``, ``narrows``): the
+    laws as they are written know nothing of them.
     """
 
     inputs: list[Array]
@@ -92,16 +94,21 @@ class Chunk:
     counts: Array | None = field(default=None)
     reusable: bool = False
     block: int = 1
+    scale: Array | None = None
     bias: Array | None = None
     residual: Array | None = None
     sends: Any = None
 
     def join(self) -> None:
-        """Add bias and residual to the first input, in passes of their own."""
-        for addend in (self.bias, self.residual):
-            if addend is not None:
-                self.inputs[0] = self.inputs[0] + addend
-        self.bias = self.residual = None
+        """Make the first input what a law as written takes, in passes of their own."""
+        x = self.inputs[0]
+        if x.dtype == np.float16:
+            x = x.astype(np.float32)
+        x = x if self.scale is None else x * self.scale
+        x = x if self.bias is None else x + self.bias
+        x = x if self.residual is None else x + self.residual
+        self.inputs[0] = x
+        self.scale = self.bias = self.residual = self.sends = None
 
 
 class StatefulOperator(ABC):
