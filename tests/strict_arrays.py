@@ -6,6 +6,7 @@ installed.
 """
 
 import contextlib
+import operator
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +24,10 @@ FUNCTIONS = words("""
     empty_like equal exp exp2 expand_dims expm1 eye flip floor floor_divide fmod full full_like
     greater greater_equal isfinite isinf isnan less less_equal log log1p logical_and logical_not
     logical_or logical_xor matmul max maximum mean min minimum moveaxis multiply negative ones
-    ones_like pad power prod reciprocal remainder rint sign sin sinh sqrt squeeze subtract sum take
-    take_along_axis tan tanh tile transpose where zeros zeros_like
+    ones_like pad power prod reciprocal remainder rint sign sin sinh sqrt squeeze stack subtract sum
+    take take_along_axis tan tanh tile transpose where zeros zeros_like
 """)
+ALLOCATING = words("empty empty_like")
 CONVERTING = words("asarray ascontiguousarray")  # these also take what lies on the host
 TYPES = words("bool_ float16 float32 float64 int8 int32 int64 uint8")
 SCATTERED = words("add subtract maximum minimum")  # functions with an ``at`` in CuPy
@@ -34,6 +36,57 @@ METHODS = words("""
 """)
 ON_HOST = words("item tolist")  # methods that give Python numbers, as in CuPy
 OPERATORS = words("add sub mul truediv floordiv mod pow matmul and or xor lt le gt ge eq ne")
+
+
+class Tape:
+    """What was done with arrays while work was captured, to be done again on the same memory.
+
+    As on a GPU the work runs once only: later its Python does not run, and every result goes to
+    where it went then. (There nothing is computed during the capture; here it is, on the memory of
+    the capture.) What reads or writes the memory of the host is refused.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[Callable[[], Any]] | None = None
+
+    def record(self, work: Callable[[], Any]) -> tuple[list[Callable[[], Any]], Any]:
+        self.steps = steps = []
+        try:
+            return steps, work()
+        finally:
+            self.steps = None
+
+    @staticmethod
+    def play(steps: list[Callable[[], Any]]) -> None:
+        for step in steps:
+            step()
+
+    def forbid(self, what: str) -> None:
+        if self.steps is not None:
+            raise RuntimeError(f"operation not permitted when stream is capturing: {what}")
+
+    def forbidden(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        self.forbid("a value read by the host")
+        return method
+
+    def note(self, step: Callable[[], Any]) -> None:
+        if self.steps is not None:
+            self.steps.append(step)
+
+    def note_result(self, function: Any, values: Any, options: Any, result: Any) -> None:
+        """A function that is called again, and its result put where it was; views need nothing."""
+        if self.steps is None or getattr(function, "__name__", "") in ALLOCATING:
+            return
+        if "out" in options or getattr(function, "__name__", "").startswith("__i"):
+            self.steps.append(lambda: function(*values, **options))
+            return
+        owner = getattr(function, "__self__", None)
+        sources = [x for x in (owner, *values) if isinstance(x, np.ndarray)]
+        if not any(np.may_share_memory(result, source) for source in sources):
+            self.steps.append(lambda: np.copyto(result, function(*values, **options)))
+
+
+TAPE = Tape()
 
 
 class Strict:
@@ -48,12 +101,17 @@ class Strict:
         raise TypeError("implicit conversion to a NumPy array; use .get()")
 
     def get(self) -> np.ndarray:
+        TAPE.forbid("a copy to the host")
         return self._data.copy()
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return self._data.__array_interface__
 
     def __getattr__(self, name: str) -> Any:
         if name in METHODS:
             method = getattr(self._data, name)
-            return method if name in ON_HOST else _guarded(method)
+            return TAPE.forbidden(method) if name in ON_HOST else _guarded(method)
         if name == "data":  # CuPy's pointer
             return SimpleNamespace(ptr=self._data.ctypes.data)
         if name == "T":
@@ -62,11 +120,13 @@ class Strict:
             return getattr(self._data, name)
         raise AttributeError(f"an array of CuPy has no attribute {name!r}, or the tests' has not")
 
-    def __getitem__(self, index: Any) -> "Strict":
-        return Strict(self._data[_inside(index)])
+    def __getitem__(self, index: Any) -> Any:
+        return _guarded(operator.getitem)(self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._data[_inside(index)] = _inside(value)
+        data, index, value = self._data, _inside(index), _inside(value)
+        data[index] = value
+        TAPE.note(lambda: data.__setitem__(index, value))
 
     def __len__(self) -> int:
         return len(self._data)
@@ -75,19 +135,19 @@ class Strict:
         return (Strict(item) for item in self._data)
 
     def __bool__(self) -> bool:
-        return bool(self._data)
+        return TAPE.forbidden(bool)(self._data)
 
     def __float__(self) -> float:
-        return float(self._data)
+        return TAPE.forbidden(float)(self._data)
 
     def __int__(self) -> int:
-        return int(self._data)
+        return TAPE.forbidden(int)(self._data)
 
     def __neg__(self) -> "Strict":
-        return Strict(-self._data)
+        return _guarded(np.negative)(self)
 
     def __invert__(self) -> "Strict":
-        return Strict(~self._data)
+        return _guarded(np.invert)(self)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -103,33 +163,46 @@ def _inside(value: Any) -> Any:
     return value
 
 
+def _array(value: Any) -> Any:
+    """CuPy reduces to arrays of no axes."""
+    return np.asarray(value) if isinstance(value, np.generic) else value
+
+
 def _outside(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):  # CuPy reduces to arrays of no axes
-        return Strict(value)
-    return value
+    return Strict(value) if isinstance(value, np.ndarray) else value
 
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*arguments: Any, **options: Any) -> Any:
         given = options.get("out")
         inside = {name: _inside(value) for name, value in options.items()}
-        result = function(*(_inside(value) for value in arguments), **inside)
+        values = [_inside(value) for value in arguments]
+        result = _array(function(*values, **inside))
+        TAPE.note_result(function, values, inside, result)
         return given if given is not None else _outside(result)
 
     return call
 
 
+def _applied(method: Callable[[Any], Any], other: Any) -> Any:
+    """An operator with one side bound; NotImplemented stays what it is."""
+    value = _inside(other)
+    result = _array(method(value))
+    if result is NotImplemented:
+        return result
+    TAPE.note_result(method, [value], {}, result)
+    return _outside(result)
+
+
 def _binary(name: str) -> None:
     def method(self: Strict, other: Any) -> Any:
-        result = getattr(self._data, f"__{name}__")(_inside(other))
-        return result if result is NotImplemented else _outside(result)
+        return _applied(getattr(self._data, f"__{name}__"), other)
 
     def reflected(self: Strict, other: Any) -> Any:
-        result = getattr(np.asarray(self._data), f"__r{name}__")(_inside(other))
-        return result if result is NotImplemented else _outside(result)
+        return _applied(getattr(np.asarray(self._data), f"__r{name}__"), other)
 
     def in_place(self: Strict, other: Any) -> Strict:
-        getattr(self._data, f"__i{name}__")(_inside(other))
+        _applied(getattr(self._data, f"__i{name}__"), other)
         return self
 
     setattr(Strict, f"__{name}__", method)
@@ -152,7 +225,9 @@ class _Scattering:
         return _guarded(self.function)(*arguments, **options)
 
     def at(self, array: Strict, index: Any, values: Any) -> None:
-        self.function.at(_inside(array), _inside(index), _inside(values))
+        held = [_inside(value) for value in (array, index, values)]
+        self.function.at(*held)
+        TAPE.note(lambda: self.function.at(*held))
 
 
 class StrictModule:
@@ -193,6 +268,7 @@ class StrictModule:
         def convert(value: Any, *arguments: Any, **options: Any) -> Any:
             if isinstance(value, Strict):
                 return _guarded(getattr(np, name))(value, *arguments, **options)
+            TAPE.forbid("a copy from the host")
             return Strict(np.array(value, *arguments, **options))
 
         return convert
@@ -203,13 +279,29 @@ class StrictDevice:
 
     Args:
         limit: bytes that one array may take; a larger one raises ``MemoryError``.
+        launch: runs kernels on arrays of NumPy.
+
+    Attributes:
+        launched: kernels with the addresses that they were given.
     """
 
-    launch: Callable[..., None] | None = None
-
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, launch: Callable[..., None] | None = None) -> None:
         self.xp: Any = StrictModule() if limit is None else LimitedModule(limit)
         self.released = 0
+        self.launched: list[tuple[Any, ...]] = []
+        self.start = launch
+        self.launch = self._launch if launch else None
+
+    def _launch(self, kernel: Any, grid: Any, block: Any, arguments: Any) -> None:
+        held = [_inside(value) for value in arguments]
+        addresses = [value.ctypes.data for value in held if isinstance(value, np.ndarray)]
+
+        def run() -> None:
+            self.launched.append((kernel.name, *addresses))
+            self.start(kernel, grid, block, held)
+
+        run()
+        TAPE.note(run)
 
     def to_host(self, array: Strict) -> np.ndarray:
         return array.get()
@@ -226,6 +318,10 @@ class StrictDevice:
 
     def stream(self) -> int:
         return 0
+
+    def capture(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        steps, made = TAPE.record(work)
+        return lambda: TAPE.play(steps), made
 
 
 class LimitedModule(StrictModule):

@@ -13,6 +13,7 @@ from onnx2snn_runtime.fusing import fuse
 from onnx2snn_runtime.narrowing import narrow
 from onnx2snn_runtime.neurons import Chunk
 from onnx2snn_runtime.plan import Plan, Segment, Stateful
+from onnx2snn_runtime.replay import Replayer
 
 Array = Any
 
@@ -66,6 +67,7 @@ class Engine:
             unit.name: {i: backend.to_device(array) for i, array in unit.constants.items()}
             for unit in plan.stateful
         }
+        self.replayer = Replayer(backend) if backend.captures else None
         self.fused = {unit.name: self.on_device(unit) for unit in plan.stateful}
 
     def compile(self, model: onnx.ModelProto) -> Runner:
@@ -115,10 +117,45 @@ class Engine:
             last = min(first + chunk_steps - 1, steps[-1])
             length = last - first + 1
             values = self.head_over_time(feeds, first, last) if sequence else static
-            values = self.run_units(values, states, first, length, observer)
-            for t in (t for t in steps if first <= t <= last):
-                yield t, self.answer(values, t - first)
+            wanted = [t for t in steps if first <= t <= last]
+            if self.replayer is None or observer is not None:
+                values = self.run_units(values, states, first, length, observer)
+                yield from ((t, self.answer(values, t - first)) for t in wanted)
+            else:
+                values = self.run_again(values, states, first, length, last < steps[-1])
+                yield from [(t, self.answer(values, t - first)) for t in wanted]
             first = last + 1
+
+    def run_again(
+        self,
+        values: dict[str, Array],
+        states: dict[str, Array],
+        first: int,
+        length: int,
+        is_continued: bool,
+    ) -> dict[str, Array]:
+        """``run_units`` by a replay, where such a chunk has been captured.
+
+        The values are overwritten by the next replay; states are kept if the run goes on.
+        """
+        assert self.replayer is not None
+
+        def work(arrays: dict[str, Array]) -> dict[str, Array]:
+            held = {name: arrays[name] for name in states}
+            made = self.run_units({name: arrays[name] for name in values}, held, first, length)
+            return {**{name: made[name] for name in self.plan.answers}, **held}
+
+        kind = (first, length, *((name, array.shape) for name, array in values.items()))
+        made = self.replayer.run(kind, {**values, **states}, work)
+        if is_continued:
+            states.update({name: made[name].copy() for name in states})
+        return made
+
+    def release(self) -> None:
+        """Give back memory that is kept for later, as it has run out."""
+        if self.replayer is not None:
+            self.replayer.clear()
+        self.backend.release()
 
     def run_units(
         self,
@@ -126,7 +163,7 @@ class Engine:
         states: dict[str, Array],
         first: int,
         length: int,
-        observer: Observer | None,
+        observer: Observer | None = None,
     ) -> dict[str, Array]:
         """All layers over one chunk; values are [C,N,*], with stride 0 where constant."""
         xp = self.backend.xp

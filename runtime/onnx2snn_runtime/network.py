@@ -144,6 +144,13 @@ class Network:
         return steps
 
     @property
+    def notes(self) -> list[str]:
+        """What people should know of how it has run."""
+        replayer = self.engine.replayer
+        whys = dict.fromkeys(replayer.refused.values() if replayer else ())
+        return [f"not captured as a CUDA graph: {why}" for why in whys]
+
+    @property
     def images_to_read(self) -> int:
         """How many images to read from disk at once: as many as a device takes, if it has one."""
         return max(READ_IMAGES, self.engine.schedule.images_at_once(self.recommended_timesteps))

@@ -58,7 +58,7 @@ def run_in_parts(
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as problem:
         raise BackendError(f"the network failed while it ran: {problem}") from problem
     # outside of the handler: the frames of the error, which hold arrays, are gone by now
-    engine.backend.release()
+    engine.release()
     if engine.schedule.shrink(images, timesteps):
         return run_in_parts(engine, feeds, timesteps, work, sequence)
     if images == 1:

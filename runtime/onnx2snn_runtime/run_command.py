@@ -143,7 +143,8 @@ def run_command(options: argparse.Namespace) -> int:
     taken = [part.exit_steps for part in parts if part.exit_steps is not None]
     exit_steps = np.concatenate(taken).tolist() if taken else None
     show(options, outputs, parts[0].timesteps, network.backend.name, exit_steps)
-    for note in dict.fromkeys(note for data in datasets.values() for note in data.notes):
+    notes = [note for data in datasets.values() for note in data.notes]
+    for note in dict.fromkeys([*notes, *network.notes]):
         print(f"note: {note}", file=sys.stderr)  # noqa: T201
     return 0
 

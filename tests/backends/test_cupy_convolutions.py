@@ -222,6 +222,7 @@ def test_one_workspace_for_all_plans():
         library.workspace = workspace
         convolve(engine, attributes, np.ones((1, 1, size), np.float32), weight, None)
     assert engine.workspace.nbytes == 2000
+    assert [held.nbytes for held in engine.outgrown] == [1, 1000]  # a captured launch has them
     assert [sizes.x[-1] for sizes in engine.plans] == [3, 4, 5]
     assert library.streams[-1] == ("a handle", 0)
 

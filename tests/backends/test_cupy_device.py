@@ -1,5 +1,6 @@
 """``CupyDevice`` on a module that stands for CuPy, and what the real one has, where it is there."""
 
+import contextlib
 import importlib
 import sys
 import types
@@ -98,6 +99,83 @@ def test_memory_and_stream(cupy):
     assert cupy.calls == ["freed"]
 
 
+@pytest.fixture
+def capturing(cupy):
+    """With as much of streams and pools as a capture touches."""
+    calls = cupy.calls
+
+    class Stream:
+        ptr = 7
+
+        def __init__(self, non_blocking=False):
+            assert non_blocking, "CUDA refuses to capture the default stream"
+
+        def __enter__(self):
+            calls.append("on the stream")
+
+        def __exit__(self, *_):
+            calls.append("off the stream")
+
+        def begin_capture(self):
+            calls.append("begin")
+
+        def end_capture(self):
+            calls.append("end")
+            if cupy.broken:
+                raise RuntimeError("cudaErrorStreamCaptureInvalidated")
+            return SimpleNamespace(launch=lambda: calls.append("replay"))
+
+    @contextlib.contextmanager
+    def using_allocator(allocate):
+        assert allocate == "of the pool"
+        yield calls.append("own pool")
+
+    cupy.cuda.Stream = Stream
+    cupy.cuda.MemoryPool = lambda: SimpleNamespace(malloc="of the pool")
+    cupy.cuda.using_allocator = using_allocator
+    current = SimpleNamespace(ptr=7, synchronize=lambda: calls.append("waited"))
+    cupy.cuda.get_current_stream = lambda: current
+    cupy.broken = False
+    return cupy
+
+
+def test_a_capture_is_a_graph_with_a_pool_of_its_own(capturing):
+    device, array = CupyDevice(), np.ones(3)
+
+    def work():
+        device.launch(KERNEL, (1,), (2,), [array])
+        return "results"
+
+    replay, made = device.capture(work)
+    assert made == "results"
+    assert any(kept is array for kept in replay.kept)  # the graph knows its address only
+    device.launch(KERNEL, (1,), (2,), [np.zeros(1)])  # not captured, not kept
+    replay()
+    replay()
+    launched = [call for call in capturing.calls if call[0] != "compile"]
+    law = ("law", (1,), (2,))
+    assert [call[:3] if isinstance(call, tuple) else call for call in launched] == [
+        "waited", "own pool", "on the stream", "begin", law, "end", "off the stream",
+        law, "replay", "replay",
+    ]  # fmt: skip
+    assert len(replay.kept) == 3
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_capture_that_fails_is_ended(capturing, broken):
+    """The work's own error is told, not that of the end."""
+    capturing.broken = broken
+
+    def work():
+        raise MemoryError("the pool is full")
+
+    device = CupyDevice()
+    with pytest.raises(MemoryError, match="the pool is full"):
+        device.capture(work)
+    assert capturing.calls[-2:] == ["end", "off the stream"]
+    assert device._noted is None
+
+
 def test_why_there_is_no_device(cupy, monkeypatch):
     assert why_no_device() == ""
     cupy.devices = 0
@@ -118,7 +196,9 @@ def test_cupy_has_what_the_device_asks_for():
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
     for owner, names in {
         cupy: "RawModule asnumpy get_default_memory_pool matmul copyto",
-        cupy.cuda: "Device get_current_stream",
+        cupy.cuda: "Device MemoryPool Stream get_current_stream using_allocator",
+        cupy.cuda.Stream: "begin_capture end_capture synchronize",
+        cupy.cuda.Graph: "launch",
         cupy.cuda.runtime: "memGetInfo getDeviceCount getDeviceProperties driverGetVersion "
         "runtimeGetVersion",
         cupy.cuda.compiler: "CompileException",

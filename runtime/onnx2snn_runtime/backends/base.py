@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import onnx
@@ -13,6 +13,7 @@ from onnx2snn_runtime.schedule import CacheSchedule, Footprint, Schedule, defaul
 
 Array = Any
 EXACT = "fp32"
+Captive = TypeVar("Captive")
 Runner = Callable[[Mapping[str, Array]], dict[str, Array]]
 """Runs a stateless model: arrays by input name to arrays by output name."""
 
@@ -54,6 +55,22 @@ class Backend(ABC):
     def channel_block(self) -> int:
         """Channels that should lie side by side in memory (see ``blocks``); 1 for none."""
         return 1
+
+    @property
+    def captures(self) -> bool:
+        """Whether ``capture`` works here and is wanted."""
+        return False
+
+    def capture(self, work: Callable[[], Captive]) -> tuple[Callable[[], None], Captive]:
+        """Note what ``work`` launches without doing it (see ``replay``).
+
+        Returns:
+            What launches all of it, and the arrays that it writes.
+
+        Raises:
+            RuntimeError: the work does something that cannot be noted.
+        """
+        raise NotImplementedError(f"the backend {self.name} captures nothing")
 
     @classmethod
     @abstractmethod

@@ -1,11 +1,12 @@
 """The GPU: operators on CuPy, convolutions by cuDNN or cuBLAS, the laws by kernels of our own."""
 
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 
 import onnx
 
 from onnx2snn_runtime import kernels
-from onnx2snn_runtime.backends.base import EXACT, Array, Backend, Runner
+from onnx2snn_runtime.backends.base import EXACT, Array, Backend, Captive, Runner
 from onnx2snn_runtime.gpu import (
     COMPUTES,
     CupyDevice,
@@ -19,6 +20,7 @@ from onnx2snn_runtime.interpreter import Interpreter
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 from onnx2snn_runtime.schedule import DeviceSchedule, Footprint, Schedule
 
+GRAPHS = "ONNX2SNN_CUDA_GRAPHS"  # environment variable, 1 turns them on
 USED_PERCENT = 60  # of the memory that is free; the rest is for columns, workspaces and the pool
 
 
@@ -54,7 +56,17 @@ class CupyBackend(Backend):
     def description(self) -> str:
         """What convolves, and in which arithmetic."""
         passed = f" ({self.passed})" if self.passed else ""
-        return f"convolutions by {self.engine.description} in {self.compute}{passed}"
+        graphs = ", CUDA graphs" if self.captures else ""
+        return f"convolutions by {self.engine.description} in {self.compute}{graphs}{passed}"
+
+    @property
+    def captures(self) -> bool:
+        """Where CUDA graphs are asked for: nobody has run them on a card yet."""
+        return os.environ.get(GRAPHS) == "1"
+
+    def capture(self, work: Callable[[], Captive]) -> tuple[Callable[[], None], Captive]:
+        """As a CUDA graph."""
+        return self.device.capture(work)
 
     @classmethod
     def unavailable(cls) -> str:

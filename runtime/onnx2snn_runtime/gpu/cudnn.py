@@ -84,6 +84,7 @@ class CudnnEngine(LinearEngine):
         self.plans: dict[Geometry, Plan | None] = {}
         self.declined: dict[Geometry, str] = {}
         self.workspace = self.xp.empty(1, dtype=np.uint8)
+        self.outgrown: list[Array] = []  # workspaces that captured launches may still write
         self.otherwise = ColumnsEngine(device, compute)
 
     @classmethod
@@ -129,6 +130,7 @@ class CudnnEngine(LinearEngine):
     def execute(self, plan: Plan, x: Array, weight: Array, sizes: tuple[int, ...]) -> Array:
         """Run a plan; the result shows as [N,M,*] however it lies."""
         if self.workspace.nbytes < plan.workspace:
+            self.outgrown.append(self.workspace)
             self.workspace = self.xp.empty(plan.workspace, dtype=np.uint8)
         if self.compute == "fp16":
             y = self.xp.empty((sizes[0], *sizes[2:], sizes[1]), dtype=np.float16)

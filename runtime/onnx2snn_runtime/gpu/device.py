@@ -1,14 +1,17 @@
 """The GPU as the backend sees it: an array module, memory, matrix products, kernels."""
 
+import contextlib
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.kernels import KernelSource, Launch
 
 Array = Any
+Captive = TypeVar("Captive")
 Size = tuple[int, ...]
 TF32_MATH = 3  # CUBLAS_TF32_TENSOR_OP_MATH, which CuPy does not name
 NEEDED = "it needs an NVIDIA card and a driver for its CUDA version"
@@ -41,6 +44,9 @@ class Device(Protocol):
     def stream(self) -> int:
         """Address of the stream that work is put on."""
 
+    def capture(self, work: Callable[[], Captive]) -> tuple[Callable[[], None], Captive]:
+        """Note what is launched without doing it: what launches it all, and what it writes."""
+
 
 def why_no_device() -> str:
     """Why CuPy cannot compute here, with what to do; empty if it can."""
@@ -66,6 +72,18 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
+@dataclass(frozen=True, eq=False)
+class CapturedGraph:
+    """A CUDA graph, and what must live as long as it."""
+
+    graph: Any
+    kept: tuple[Any, ...]
+
+    def __call__(self) -> None:
+        """Launch all of it on the current stream."""
+        self.graph.launch()
+
+
 class CupyDevice:
     """The current CUDA device through CuPy, on CuPy's current stream."""
 
@@ -75,6 +93,7 @@ class CupyDevice:
         self.xp: Any = cupy
         self.launch: Launch | None = self.start
         self._function = cache(self._compile)
+        self._noted: list[Any] | None = None  # arguments of kernels, while there is a capture
 
     def to_host(self, array: Array) -> Any:
         """Copied, and waited for."""
@@ -111,6 +130,35 @@ class CupyDevice:
         """The pointer that other libraries take."""
         return int(self.xp.cuda.get_current_stream().ptr)
 
+    def capture(self, work: Callable[[], Captive]) -> tuple[Callable[[], None], Captive]:
+        """As a CUDA graph, with all that it allocates in a pool of its own.
+
+        CuPy captures on a stream of its own only, refuses cuBLAS meanwhile, and CUDA refuses to
+        copy to the host. The pool may grow: CuPy captures in the relaxed mode.
+
+        Raises:
+            RuntimeError: something in the work cannot be captured.
+            MemoryError: the pool does not fit.
+        """
+        cuda = self.xp.cuda
+        pool, stream = cuda.MemoryPool(), cuda.Stream(non_blocking=True)
+        cuda.get_current_stream().synchronize()  # the other stream would not wait for it
+        kept: list[Any] = [pool, stream]
+        self._noted = kept
+        try:
+            with cuda.using_allocator(pool.malloc), stream:
+                stream.begin_capture()
+                try:
+                    made = work()
+                except BaseException:
+                    with contextlib.suppress(RuntimeError):  # a capture that failed has no graph
+                        stream.end_capture()
+                    raise
+                graph = stream.end_capture()
+        finally:
+            self._noted = None
+        return CapturedGraph(graph, tuple(kept)), made
+
     def start(
         self, kernel: KernelSource, grid: Size, block: Size, arguments: Sequence[Any]
     ) -> None:
@@ -119,6 +167,8 @@ class CupyDevice:
         Raises:
             BackendError: the compiler refuses it.
         """
+        if self._noted is not None:
+            self._noted.extend(arguments)
         self._function(kernel)(grid, block, tuple(arguments))
 
     def _compile(self, kernel: KernelSource) -> Any:
