@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import onnx
 
+from onnx2snn.prefetch import prefetched
 from onnx2snn.totals import Totals
 from onnx2snn_runtime.backends import EXACT
 from onnx2snn_runtime.dataset import Piece
@@ -95,7 +96,8 @@ class Here:
 
     def totals(self, pieces: Iterator[Piece]) -> Generator[Totals, None, None]:
         """The totals of each batch."""
-        yield from map(self.task.open(self.network), pieces)
+        measure = self.task.open(self.network)
+        yield from map(measure, prefetched(pieces, self.network.backend))
 
 
 @dataclass(frozen=True)

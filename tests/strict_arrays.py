@@ -274,6 +274,23 @@ class StrictModule:
         return convert
 
 
+class StrictEvent:
+    """What a copy beside the rest records; ``events`` notes who waits for it."""
+
+    def __init__(self, copy: Callable[[], None], events: list[str], number: int) -> None:
+        self.copy, self.events, self.number = copy, events, number
+        self.is_done = False
+
+    def finish(self) -> None:
+        if not self.is_done:
+            self.copy()
+        self.is_done = True
+
+    def synchronize(self) -> None:
+        self.finish()
+        self.events.append(f"the host waits for copy {self.number}")
+
+
 class StrictDevice:
     """A device of the backend ``cupy`` that is made of NumPy.
 
@@ -288,6 +305,8 @@ class StrictDevice:
     def __init__(self, limit: int | None = None, launch: Callable[..., None] | None = None) -> None:
         self.xp: Any = StrictModule() if limit is None else LimitedModule(limit)
         self.released = 0
+        self.copies = 0
+        self.events: list[str] = []
         self.launched: list[tuple[Any, ...]] = []
         self.start = launch
         self.launch = self._launch if launch else None
@@ -311,6 +330,20 @@ class StrictDevice:
 
     def release(self) -> None:
         self.released += 1
+
+    def pinned(self, size: int) -> np.ndarray:
+        return np.empty(size, np.float32)
+
+    def copy_beside(self, target: Any, source: np.ndarray) -> Any:
+        """The copy is done late: when the host or the device waits for it."""
+        event = StrictEvent(lambda: np.copyto(_inside(target), source), self.events, self.copies)
+        self.copies += 1
+        self.events.append(f"copy {event.number} begins")
+        return event
+
+    def wait_for(self, event: Any) -> None:
+        event.finish()
+        self.events.append(f"the device waits for copy {event.number}")
 
     def product(self, compute: str) -> Callable[..., Any]:
         del compute

@@ -139,6 +139,40 @@ def capturing(cupy):
     return cupy
 
 
+def test_copies_beside_run_on_a_stream_of_their_own(cupy, monkeypatch):
+    calls = cupy.calls
+
+    class Stream:
+        def __init__(self, name="copies", **options):
+            self.name = name
+            calls.append(("stream", name, options))
+
+        def record(self):
+            return f"event of {self.name}"
+
+        def wait_event(self, event):
+            calls.append((self.name, "waits for", event))
+
+    current = Stream("current")
+    cupy.cuda.Stream, cupy.cuda.get_current_stream = Stream, lambda: current
+    extra = types.ModuleType("cupyx")
+    extra.empty_pinned = np.empty
+    monkeypatch.setitem(sys.modules, "cupyx", extra)
+    device = CupyDevice()
+    pinned = device.pinned(3)
+    assert (pinned.shape, pinned.dtype) == ((3,), np.float32)
+    target = SimpleNamespace(set=lambda source, stream: calls.append(("copied", stream.name)))
+    for _ in range(2):
+        event = device.copy_beside(target, pinned)
+        device.wait_for(event)
+    turn = [
+        ("copies", "waits for", "event of current"), ("copied", "copies"),
+        ("current", "waits for", "event of copies"),
+    ]  # fmt: skip
+    streams = [("stream", "current", {}), ("stream", "copies", {"non_blocking": True})]
+    assert calls == [*streams, *turn, *turn]
+
+
 def test_a_capture_is_a_graph_with_a_pool_of_its_own(capturing):
     device, array = CupyDevice(), np.ones(3)
 
@@ -197,7 +231,8 @@ def test_cupy_has_what_the_device_asks_for():
     for owner, names in {
         cupy: "RawModule asnumpy get_default_memory_pool matmul copyto",
         cupy.cuda: "Device MemoryPool Stream get_current_stream using_allocator",
-        cupy.cuda.Stream: "begin_capture end_capture synchronize",
+        cupy.cuda.Stream: "begin_capture end_capture record synchronize wait_event",
+        cupy.ndarray: "set",
         cupy.cuda.Graph: "launch",
         cupy.cuda.runtime: "memGetInfo getDeviceCount getDeviceProperties driverGetVersion "
         "runtimeGetVersion",

@@ -115,6 +115,15 @@ class Backend(ABC):
         budget = default_memory() if memory is None else memory
         return CacheSchedule(size, budget // self.batches_at_once)
 
+    @property
+    def stages(self) -> bool:
+        """Whether it pays to ``stage`` the next images while others are computed."""
+        return False
+
+    def stage(self, images: Any) -> None:
+        """Begin to copy float32 [N,*] that ``to_device`` will be asked for."""
+        return
+
     def to_device(self, array: Any) -> Array:
         """An array of NumPy where the backend computes."""
         return self.xp.asarray(array)

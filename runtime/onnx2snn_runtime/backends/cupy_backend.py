@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
+import numpy as np
 import onnx
 
 from onnx2snn_runtime import kernels
@@ -16,6 +18,7 @@ from onnx2snn_runtime.gpu import (
     why_no_device,
 )
 from onnx2snn_runtime.gpu.linear import replacements
+from onnx2snn_runtime.gpu.staging import Staging
 from onnx2snn_runtime.interpreter import Interpreter
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 from onnx2snn_runtime.schedule import DeviceSchedule, Footprint, Schedule
@@ -47,6 +50,7 @@ class CupyBackend(Backend):
         super().__init__(threads, compute)
         self.device = CupyDevice() if device is None else device
         self.xp = self.device.xp
+        self.staging = Staging(self.device)
         self.passed = ""
         if engine is None:
             engine, self.passed = choose_engine(self.device, compute)
@@ -81,7 +85,7 @@ class CupyBackend(Backend):
         interpreter = Interpreter(model, self.xp, replacements(self.engine))
 
         def runner(feeds: Mapping[str, Array]) -> dict[str, Array]:
-            results = interpreter(feeds)
+            results = interpreter({name: self.to_device(array) for name, array in feeds.items()})
             if any(isinstance(array, self.xp.ndarray) for array in feeds.values()):
                 return results
             return {name: self.to_host(array) for name, array in results.items()}
@@ -111,10 +115,28 @@ class CupyBackend(Backend):
         free = self.device.free_bytes() * USED_PERCENT // 100
         return DeviceSchedule(size, free if memory is None else memory)
 
+    @property
+    def stages(self) -> bool:
+        """Copies run beside what is computed."""
+        return True
+
+    def stage(self, images: Any) -> None:
+        """Through pinned memory, on a stream of its own."""
+        try:
+            self.staging.put(images)
+        except self.out_of_memory:  # then they are copied when they are asked for
+            self.staging.clear()
+
+    def to_device(self, array: Any) -> Array:
+        """What has been staged of it, else a copy."""
+        staged = self.staging.find(array) if isinstance(array, np.ndarray) else None
+        return self.xp.asarray(array) if staged is None else staged
+
     def to_host(self, array: Array) -> Array:
         """Copied from the device, and waited for."""
         return self.device.to_host(array)
 
     def release(self) -> None:
         """Give back memory that is kept for later."""
+        self.staging.clear()
         self.device.release()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.kernels import KernelSource, Launch
 
@@ -37,6 +39,19 @@ class Device(Protocol):
 
     def release(self) -> None:
         """Give back memory that is kept for later."""
+
+    def pinned(self, size: int) -> Any:
+        """Memory of the host for so many float32, which the device can read while others work."""
+
+    def copy_beside(self, target: Array, source: Any) -> Any:
+        """Copy pinned memory beside what is computed, behind what has been launched so far.
+
+        Returns:
+            An event: its ``synchronize`` lets the host wait, ``wait_for`` the device.
+        """
+
+    def wait_for(self, event: Any) -> None:
+        """Let what is launched from now on wait for an event."""
 
     def product(self, compute: str) -> Callable[..., Array]:
         """The matrix product of float32, called as ``xp.matmul`` is; ``tf32`` may round inputs."""
@@ -93,6 +108,7 @@ class CupyDevice:
         self.xp: Any = cupy
         self.launch: Launch | None = self.start
         self._function = cache(self._compile)
+        self._copies: Any = None  # the stream of ``copy_beside``
         self._noted: list[Any] | None = None  # arguments of kernels, while there is a capture
 
     def to_host(self, array: Array) -> Any:
@@ -107,6 +123,25 @@ class CupyDevice:
     def release(self) -> None:
         """Empty CuPy's pool."""
         self.xp.get_default_memory_pool().free_all_blocks()
+
+    def pinned(self, size: int) -> Any:
+        """By cudaHostAlloc."""
+        import cupyx
+
+        return cupyx.empty_pinned(size, dtype=np.float32)
+
+    def copy_beside(self, target: Array, source: Any) -> Any:
+        """On a stream of its own, which the current stream does not wait for."""
+        cuda = self.xp.cuda
+        if self._copies is None:
+            self._copies = cuda.Stream(non_blocking=True)
+        self._copies.wait_event(cuda.get_current_stream().record())
+        target.set(source, stream=self._copies)
+        return self._copies.record()
+
+    def wait_for(self, event: Any) -> None:
+        """The current stream waits, the host does not."""
+        self.xp.cuda.get_current_stream().wait_event(event)
 
     def product(self, compute: str) -> Callable[..., Array]:
         """cuBLAS through CuPy; its default mode is true float32."""
