@@ -3,14 +3,15 @@
 import networks
 import numpy as np
 import pytest
+from fake_cudnn import fake_cudnn
 from kernels import host
 from onnx import TensorProto, numpy_helper
-from strict_arrays import HostDevice
+from strict_arrays import HostDevice, StrictDevice
 
 import onnx2snn
 from onnx2snn_runtime.backends.cupy_backend import CupyBackend
 from onnx2snn_runtime.fusing import fuse
-from onnx2snn_runtime.gpu import ColumnsEngine
+from onnx2snn_runtime.gpu import ColumnsEngine, CudnnEngine
 from onnx2snn_runtime.kernels import handles
 from onnx2snn_runtime.narrowing import narrow, powers_of_two
 from onnx2snn_runtime.network import Network
@@ -46,9 +47,14 @@ class Recording(ColumnsEngine):
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory):
+def launch(tmp_path_factory):
     host.require()
-    return HostDevice(host.Host(tmp_path_factory.mktemp("kernels")))
+    return host.Host(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture(scope="module")
+def device(launch):
+    return HostDevice(launch)
 
 
 def on_device(model, device, backend=CupyBackend, engine=ColumnsEngine, **options):
@@ -153,6 +159,44 @@ def test_convolutions_read_and_write_16_bits(spiking, device):
     half = ("float16", "float16", "float16")
     assert others.count(half) == len(others) - 1 == 5
     assert ("float32", "float16", "float16") in others  # behind the average
+
+
+class Watched(CudnnEngine):
+    """Notes which convolutions had to copy what they read."""
+
+    def __init__(self, device, compute):
+        super().__init__(device, compute, fake_cudnn())
+        self.copied = []
+
+    def lay(self, array):
+        laid = super().lay(array)
+        self.copied.append(laid.data.ptr != array.data.ptr)
+        return laid
+
+
+def test_signals_stay_channels_last(spiking, launch):
+    """cuDNN reads what neurons and poolings have written, where they have written it."""
+    device = StrictDevice(launch=launch)
+    net = on_device(spiking, device, engine=Watched)
+    net.run(IMAGES, 2, batch_size=4)
+    net.backend.engine.copied.clear()  # weights
+    found = net.run(IMAGES, [1, 3], batch_size=4)
+    # the image is copied, and what an average has made in float32
+    assert net.backend.engine.copied == [True, False, False, False, False, False, True]
+    plain = on_device(spiking, device, engine=Plain)
+    for t, outputs in plain.run(IMAGES, [1, 3], batch_size=4).by_step.items():
+        for name, array in outputs.items():
+            np.testing.assert_allclose(found.by_step[t][name], array, rtol=1e-5, atol=1e-5)
+
+
+class Plain(CudnnEngine):
+    """The same arithmetic with results that lie channels first."""
+
+    def __init__(self, device, compute):
+        super().__init__(device, compute, fake_cudnn())
+
+    def execute(self, plan, x, weight, sizes):
+        return self.xp.ascontiguousarray(super().execute(plan, x, weight, sizes))
 
 
 def test_only_roundings_differ(spiking, device):

@@ -180,6 +180,35 @@ def test_half_precision_between_a_convolution_and_the_next(host, size, sends):
     assert_equal(found, expected)
 
 
+@pytest.mark.parametrize("family", ["BurstIF", "Refine", "Readout"])
+@pytest.mark.parametrize("stands", [False, True])
+def test_channels_last(host, family, stands):
+    """Views of memory whose channels lie last: so do results and states, and nothing is copied."""
+    x, residual = (noise(1 if stands else 6, 2, 6, 3, 4, seed=seed) for seed in (3, 4))
+    bias = np.linspace(-0.5, 0.5, 6, dtype=np.float32).reshape(6, 1, 1)
+    case = with_constants(family, "Identity" if family == "Readout" else "PRelu", x)
+    if stands:
+        x = case.x = np.broadcast_to(x, (6, *x.shape[1:]))
+    expected = reference(case, (x + bias) + residual)
+
+    def last(array, axis):
+        lying = np.ascontiguousarray(np.moveaxis(array, axis, -1))
+        return np.moveaxis(lying, -1, axis)
+
+    given = np.broadcast_to(last(x[:1], 2), x.shape) if stands else last(x, 2)
+    case.reusable = not stands
+    chunk = Chunk(
+        [given, *case.constants], case.threshold, case.states(), 1, None, record=True,
+        reusable=case.reusable, bias=bias, residual=last(residual, 2),
+    )  # fmt: skip
+    y = kernels.scan(np, host, case.operator(), chunk)
+    assert np.moveaxis(y, 2, -1).flags.c_contiguous
+    assert stands or np.shares_memory(y, given)
+    assert all(np.moveaxis(held, 1, -1).flags.c_contiguous for held in chunk.states)
+    found = type(expected)(y, chunk.counts, chunk.states)
+    assert_equal(found, expected)
+
+
 def test_float_in_half_out(host):
     case = with_constants("Refine", "Relu", noise(6, 2, 6, 3, 4))
     expected = reference(case)

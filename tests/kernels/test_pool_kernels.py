@@ -125,6 +125,19 @@ def test_blocks_of_channels(host, block, size):
     assert_equal(found, expected)
 
 
+@pytest.mark.parametrize("size", [3, 7])
+def test_channels_last(host, size):
+    """As a convolution in 16 bits leaves them: a view whose strides say so."""
+    attributes = {"kernel_shape": [size, size], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+    x = np.random.default_rng(0).normal(0, 1, (5, 2, 6, 9, 8)).astype(np.float32)
+    case = Case("LIPool", "MaxPool", attributes, x, lengths=(2, 3))
+    output = output_shape(case)
+    view = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 2, -1)), -1, 2)
+    found = by_kernels(case, host, x=view, output=output)
+    assert_equal(found, reference(case, output=output))
+    assert all(np.moveaxis(held, 1, -1).flags.c_contiguous for held in found.states)
+
+
 def test_a_nan_is_not_lost(host):
     x = np.ones((2, 1, 1, 4, 4), np.float32)
     x[:, :, :, 1, 2] = np.nan

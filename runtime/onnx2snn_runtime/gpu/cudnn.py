@@ -1,7 +1,8 @@
 """Convolutions by cuDNN through ``nvidia-cudnn-frontend``, on raw pointers.
 
-In fp32 and tf32 tensors are handed over as they lie, channels first. In fp16 they have to be copied
-to another type anyway and are laid channels last, as tensor cores want them.
+In fp32 and tf32 tensors are handed over as they lie, channels first. In fp16 they lie channels
+last, as tensor cores want them: the results are views of such memory, neurons and poolings keep to
+it (``kernels.order``), and what comes otherwise is copied.
 """
 
 import importlib

@@ -62,7 +62,7 @@ class LinearEngine(ABC):
         if self.compute != "fp16" or weight.dtype == np.float16:
             return weight, lambda sums: sums
         half, factor = scaled_half(self.xp, weight)
-        return half, lambda sums: sums.astype(np.float32, order="C") * np.float32(factor)
+        return half, lambda sums: sums.astype(np.float32) * np.float32(factor)
 
     @abstractmethod
     def convolution(self, weight: Array, groups: int) -> Convolve:

@@ -5,9 +5,11 @@ text of the kernels without a GPU. Nothing here imports CuPy; who calls ``scan``
 module and a function that compiles and launches.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from onnx2snn_runtime.kernels.neurons import joins, scan_neurons
+from onnx2snn_runtime.kernels.order import as_it_lies, as_it_means, lies_last
 from onnx2snn_runtime.kernels.pool import scan_pool
 from onnx2snn_runtime.kernels.source import KernelSource, Launch
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
@@ -27,7 +29,7 @@ def scan(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk) -> A
     """All steps of a chunk; the same contract as ``StatefulOperator.scan``.
 
     The input may also be float16: then so is the output unless the chunk says what to send; states
-    are float32 always. States are
+    are float32 always. Where channels lie last in memory, they do so in all results. States are
     changed in place or replaced, and the outputs lie over the input where ``chunk.reusable`` allows
     it.
 
@@ -42,7 +44,23 @@ def scan(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk) -> A
         it; then the chunk is as it was.
     """
     kernel = KERNELS.get(operator.family)
-    return None if kernel is None else kernel(xp, launch, operator, chunk)
+    if kernel is None:
+        return None
+    if not lies_last(xp, chunk.inputs[0]):
+        return kernel(xp, launch, operator, chunk)
+    residual = chunk.residual
+    turned = replace(
+        chunk,
+        inputs=[as_it_lies(xp, chunk.inputs[0], 2), *chunk.inputs[1:]],
+        states=[as_it_lies(xp, held, 1) for held in chunk.states],
+        residual=None if residual is None else as_it_lies(xp, residual, 2),
+    )
+    sent = kernel(xp, launch, operator, turned, channels_last=True)
+    if sent is None:
+        return None
+    chunk.states[:] = [as_it_means(xp, held, 1) for held in turned.states]
+    chunk.counts = None if turned.counts is None else as_it_means(xp, turned.counts, 2)
+    return as_it_means(xp, sent, 2)
 
 
 def handles(operator: StatefulOperator) -> bool:

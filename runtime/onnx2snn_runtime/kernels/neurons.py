@@ -24,8 +24,10 @@ def joins(operator: StatefulOperator) -> bool:
     return operator.family in FILES and _function(operator) is not None
 
 
-def scan_neurons(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk) -> Array | None:
-    """All steps of a chunk; see ``kernels.scan``."""
+def scan_neurons(
+    xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk, channels_last: bool = False
+) -> Array | None:
+    """All steps of a chunk; see ``kernels.scan`` and ``order``."""
     function = _function(operator)
     given = chunk.inputs[0]
     steps, images, *features = given.shape
@@ -36,7 +38,8 @@ def scan_neurons(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chu
     if sent == np.int8 and not _counts_fit(operator):
         return None
     rows = [chunk.scale, chunk.bias, chunk.threshold, *chunk.inputs[1:]]
-    table = table_of(xp, operator, [row for row in rows if row is not None], features)
+    rows = [row for row in rows if row is not None]
+    table = table_of(xp, operator, rows, features, channels_last)
     if table is None:
         return None
     x = Signal(xp, given, dtype)

@@ -73,9 +73,12 @@ class Geometry:
         return [np.int32(field[axis]) for axis in range(AXES) for field in fields]
 
 
-def scan_pool(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk) -> Array | None:
-    """All steps of a chunk; see ``kernels.scan``."""
+def scan_pool(
+    xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk, channels_last: bool = False
+) -> Array | None:
+    """All steps of a chunk; see ``kernels.scan`` and ``order``."""
     given = chunk.inputs[0]
+    block = given.shape[2] if channels_last else chunk.block
     if operator.signature.op != "MaxPool" or given.ndim - 3 > AXES:
         return None
     if any(asked is not None for asked in (chunk.scale, chunk.bias, chunk.residual)):
@@ -89,7 +92,7 @@ def scan_pool(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk)
     sent = x.values.dtype if chunk.sends is None else chunk.sends
     y = xp.empty((len(given), *totals.shape), dtype=sent)
     pool = _pool_small if prod(geometry.windows.kernel) <= MOST_TAPS else _pool_large
-    sums = pool(xp, launch, geometry, chunk.block, x, sums, totals, y)
+    sums = pool(xp, launch, geometry, block, x, sums, totals, y)
     chunk.states[:] = [sums, totals]
     return y
 

@@ -32,13 +32,16 @@ class _Known(NamedTuple):
     xp: Any
     rows: tuple[Array, ...]
     features: tuple[int, ...]
+    channels_last: bool
     table: Table
 
-    def is_for(self, xp: Any, rows: Sequence[Array], features: tuple[int, ...]) -> bool:
+    def is_for(
+        self, xp: Any, rows: Sequence[Array], features: tuple[int, ...], channels_last: bool
+    ) -> bool:
         """Whether it would be made from the very same arrays again."""
         return (
             self.xp is xp
-            and self.features == features
+            and (self.features, self.channels_last) == (features, channels_last)
             and len(self.rows) == len(rows)
             and all(ours is row for ours, row in zip(self.rows, rows, strict=True))
         )
@@ -48,7 +51,11 @@ _known: "WeakKeyDictionary[StatefulOperator, _Known]" = WeakKeyDictionary()
 
 
 def table_of(
-    xp: Any, operator: StatefulOperator, rows: Sequence[Array], features: Sequence[int]
+    xp: Any,
+    operator: StatefulOperator,
+    rows: Sequence[Array],
+    features: Sequence[int],
+    channels_last: bool = False,
 ) -> Table | None:
     """The table of a layer; made once, as long as the rows are the same arrays.
 
@@ -57,18 +64,23 @@ def table_of(
         operator: the layer it belongs to.
         rows: arrays that broadcast to ``features``, or to [1,*features].
         features: shape of the neurons of one image.
+        channels_last: the first axis of the features is the last one in memory.
 
     Returns:
         The table, or None where a row differs between images.
     """
     known, shape = _known.get(operator), tuple(features)
-    if known is not None and known.is_for(xp, rows, shape):
+    if known is not None and known.is_for(xp, rows, shape, channels_last):
         return known.table
     arrays = [xp.asarray(row, dtype=np.float32) for row in rows]
     if any(array.ndim > len(shape) and len(array) != 1 for array in arrays):
         return None
-    table = _table(xp, [_aligned(array, len(shape)) for array in arrays], shape)
-    _known[operator] = _Known(xp, tuple(rows), shape, table)
+    aligned = [_aligned(array, len(shape)) for array in arrays]
+    if channels_last:
+        aligned = [xp.moveaxis(array, 0, -1) for array in aligned]
+    lying = (*shape[1:], shape[0]) if channels_last else shape
+    table = _table(xp, aligned, lying)
+    _known[operator] = _Known(xp, tuple(rows), shape, channels_last, table)
     return table
 
 
