@@ -106,6 +106,11 @@ class Network:
             if isinstance(backend, str)
             else (backend, "handed over")
         )
+        if self.metadata.get("integer") and self.backend.compute != EXACT:
+            raise UsageError(
+                f"whole numbers do not survive --compute {self.backend.compute}",
+                advice=f"--compute {EXACT} adds them up exactly",
+            )
         try:
             self.engine = Engine(self.plan, self.backend, memory)
         except self.backend.out_of_memory as problem:

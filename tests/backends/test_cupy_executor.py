@@ -90,6 +90,14 @@ def test_integer_networks_are_bit_equal(source, recipe, embedded):
     assert_bits(on_device(spiking.proto, memory=1).run(images, STEPS, record=True), expected)
 
 
+@pytest.mark.parametrize("compute", ["tf32", "fp16"])
+def test_whole_numbers_are_not_rounded(compute):
+    calibration = networks.images(16, shape=SIZE)
+    model = onnx2snn.convert(networks.small_cnn(), calibration=calibration, precision="int8").proto
+    with pytest.raises(UsageError, match=f"whole numbers do not survive --compute {compute}"):
+        on_device(model, compute=compute)
+
+
 @pytest.fixture(scope="module")
 def with_kernels(tmp_path_factory):
     """A device of NumPy on which the kernels run, compiled for the CPU."""
