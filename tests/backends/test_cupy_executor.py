@@ -75,7 +75,7 @@ def assert_bits(found, expected):
 
 @pytest.mark.parametrize("source", ["small", "embedded"])
 @pytest.mark.parametrize("recipe", ["fast", "if"])
-def test_integer_networks_are_bit_equal(source, recipe, embedded):
+def test_integer_networks_are_bit_equal(source, recipe, embedded, with_kernels):
     model, calibration = networks.small_cnn(), networks.images(16, shape=SIZE)
     if source == "embedded":
         model, calibration = embedded.model, embedded.calibration
@@ -88,6 +88,11 @@ def test_integer_networks_are_bit_equal(source, recipe, embedded):
     expected = reference.run(images, STEPS, record=True)
     assert_bits(on_device(spiking.proto).run(images, STEPS, record=True), expected)
     assert_bits(on_device(spiking.proto, memory=1).run(images, STEPS, record=True), expected)
+    before = with_kernels.launch.launches
+    network = on_device(spiking.proto, with_kernels)
+    assert_bits(network.run(images, STEPS, record=True), expected)
+    assert with_kernels.launch.launches - before == len(network.plan.stateful)
+    assert any(unit.bias is not None for unit in network.engine.plan.stateful)
 
 
 @pytest.mark.parametrize("compute", ["tf32", "fp16"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnx2snn_runtime import kernels
 from onnx2snn_runtime.backends import open_backend
@@ -49,7 +50,8 @@ class Case:
         shapes = [self.x.shape[1:]] * len(operator.state_names)
         if output is not None:
             shapes[-1] = output
-        return [np.zeros(shape, np.float32) for shape in shapes]
+        dtype = tensor_dtype_to_np_dtype(operator.state_type)
+        return [np.zeros(shape, dtype) for shape in shapes]
 
 
 @dataclass
@@ -124,6 +126,7 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(found.counts, expected.counts)
     for ours, theirs in zip(found.states, expected.states, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+        assert ours.dtype == theirs.dtype
 
 
 @st.composite

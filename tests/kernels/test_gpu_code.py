@@ -3,14 +3,15 @@
 import pytest
 from kernels import nvrtc
 
-from onnx2snn_runtime.kernels.formula import function_struct
+from onnx2snn_runtime.kernels.formula import bounds_struct, function_struct
 from onnx2snn_runtime.kernels.source import HERE, kernel_source, layer_struct
 from onnx2snn_runtime.neurons import ACTIVATIONS, FAMILIES, Signature
 
 # registers a thread: up to 64 an H100 keeps 1024 threads a multiprocessor, up to 96 still 512
 LIMITS = {
     "burst": 64, "refine": 64, "graded": 64, "readout": 56, "running_sum": 48,
-    "pool": 64, "pool_sums": 48,
+    "pool": 64, "pool_sums": 48, "integer_readout": 56,
+    "integer": 96,  # quotients of whole numbers take more
 }  # fmt: skip
 MOST_REGISTERS = 96
 
@@ -18,7 +19,9 @@ MOST_REGISTERS = 96
 def neuron_kernel(name, op="Relu", width=4, x="float", y="float", **options):
     """A variant of a kernel of scan.h."""
     function = ""
-    if name not in ("readout", "running_sum"):
+    if name == "integer":
+        function = bounds_struct(FAMILIES["IntegerIF"](Signature("Clip", 3), {}))
+    elif name not in ("readout", "running_sum", "integer_readout"):
         inputs = 1 + len(ACTIVATIONS[op].constants)
         function = function_struct(FAMILIES["BurstIF"](Signature(op, inputs), {}))
     switches = dict.fromkeys(("SCALED", "BIASED", "JOINS", "COUNTS"), False) | options

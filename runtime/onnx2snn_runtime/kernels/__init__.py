@@ -21,6 +21,8 @@ KERNELS = {
     "RefineFrom": scan_neurons,
     "Graded": scan_neurons,
     "Readout": scan_neurons,
+    "IntegerIF": scan_neurons,
+    "IntegerReadout": scan_neurons,
     "LIPool": scan_pool,
 }
 
@@ -29,7 +31,7 @@ def scan(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk) -> A
     """All steps of a chunk; the same contract as ``StatefulOperator.scan``.
 
     The input may also be float16: then so is the output unless the chunk says what to send; states
-    are float32 always. Where channels lie last in memory, they do so in all results. States are
+    keep their type. Where channels lie last in memory, they do so in all results. States are
     changed in place or replaced, and the outputs lie over the input where ``chunk.reusable`` allows
     it.
 

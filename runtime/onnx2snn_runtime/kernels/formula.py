@@ -37,6 +37,14 @@ def function_struct(operator: StatefulOperator) -> str | None:
     return "\n".join(["  struct F {", *(f"    {line}" for line in lines), "  };"])
 
 
+def bounds_struct(operator: StatefulOperator) -> str | None:
+    """The struct ``F`` of a neuron in whole numbers, or None where its f has no such form."""
+    if operator.signature.moving != (0,) or operator.signature.inputs not in (1, 3):
+        return None
+    clips = str(operator.signature.inputs == 3).lower()
+    return f"  struct F {{ static constexpr bool CLIPS = {clips}; }};"
+
+
 def attribute_values(operator: StatefulOperator) -> dict[str, str] | None:
     """Literals of the float attributes that the expression of f reads, by name.
 

@@ -1,7 +1,7 @@
-// The laws of neurons/{burst,refine,graded,readout}.py for one neuron and one step.
+// The laws of neurons/{burst,refine,graded,readout,integer}.py for one neuron and one step.
 //
 // Every law is a struct that holds what stays in registers over the steps of a chunk:
-//   STATES      how many states it keeps,
+//   STATES      how many states it keeps, of the type State,
 //   ROWS        how many numbers of its own it reads from the table of a layer, before those of f,
 //   load(row)   reads them, row r of the table at row[r * stride],
 //   step(…)     one step: takes the current x and the time t, sets the count of spikes, returns y.
@@ -20,6 +20,7 @@ SNN_DEV float cumulative(const F &f, float sum, float time) {
 // n = clip(floor(v0 + F/threshold) - spikes, lower_limit, burst_limit), y = n * threshold
 template <class F>
 struct Burst {
+  using State = float;
   static constexpr int STATES = 2, ROWS = 1;
   struct Numbers {
     float v0, burst_limit, lower_limit, rounding;
@@ -48,6 +49,7 @@ struct Burst {
 // unit = threshold * 2^e, and e follows the size of n
 template <class F>
 struct Refine {
+  using State = float;
   static constexpr int STATES = 2, ROWS = 1;
   struct Numbers {
     float burst_limit, growth, decay, dead_zone, lowest, highest, low, high;
@@ -80,6 +82,7 @@ struct Refine {
 // would stay in the state for ever
 template <class F>
 struct Graded {
+  using State = float;
   static constexpr int STATES = 2, ROWS = 0;
   struct Numbers {};
   float states[STATES];  // X_t and F_t
@@ -99,6 +102,7 @@ struct Graded {
 
 // The running mean, (x_1 + ... + x_t) / t.
 struct Readout {
+  using State = float;
   static constexpr int STATES = 1, ROWS = 0;
   struct Numbers {};
   float states[STATES];
@@ -113,6 +117,7 @@ struct Readout {
 
 // The running sum x_1 + ... + x_t, which pooling over large windows reads.
 struct Sum {
+  using State = float;
   static constexpr int STATES = 1, ROWS = 0;
   struct Numbers {};
   float states[STATES];
@@ -122,5 +127,61 @@ struct Sum {
   SNN_DEV float step(const Numbers &, float x, float, float &) {
     states[0] = states[0] + x;
     return states[0];
+  }
+};
+
+// a / b rounded down, for b > 0.
+SNN_DEV int floor_quotient(int a, int b) { return a / b - (a % b < 0 ? 1 : 0); }
+
+SNN_DEV int bounded(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
+
+// n = clip(floor((F + floor(v0 * threshold)) / threshold) - spikes, lower_limit, burst_limit), all
+// in whole numbers; F = max(X, 0), or X between the bounds times t where F::CLIPS. The signals are
+// whole numbers below 2^24, and the converter has proven that no sum overflows.
+template <class F>
+struct IntegerBurst {
+  using State = int;
+  static constexpr int STATES = 2, ROWS = 1;
+  struct Numbers {
+    float v0, burst_limit, lower_limit;
+  };
+  int states[STATES];  // X_t and S_t
+  float threshold;
+  int low, high;  // bounds of one step
+
+  SNN_DEV void load(const float *row, unsigned stride) {
+    threshold = row[0];
+    low = F::CLIPS ? static_cast<int>(row[ROWS * stride]) : 0;
+    high = F::CLIPS ? static_cast<int>(row[(ROWS + 1) * stride]) : 0;
+  }
+
+  SNN_DEV float step(const Numbers &numbers, float x, float time, float &count) {
+    int &sum = states[0], &spikes = states[1];
+    sum = sum + static_cast<int>(x);
+    const int t = static_cast<int>(time);
+    const int charge = F::CLIPS ? bounded(sum, low * t, high * t) : sum < 0 ? 0 : sum;
+    const int offset = static_cast<int>(floorf(threshold * numbers.v0));
+    const int level = floor_quotient(charge + offset, static_cast<int>(threshold));
+    const int sent = bounded(level - spikes, static_cast<int>(numbers.lower_limit),
+                             static_cast<int>(numbers.burst_limit));
+    spikes = spikes + sent;
+    count = static_cast<float>(sent);
+    return count;
+  }
+};
+
+// The running mean of whole numbers in units of the answer, (x_1 + ... + x_t) / t * scale.
+struct IntegerReadout {
+  using State = int;
+  static constexpr int STATES = 1, ROWS = 1;
+  struct Numbers {};
+  int states[STATES];
+  float scale;
+
+  SNN_DEV void load(const float *row, unsigned) { scale = row[0]; }
+
+  SNN_DEV float step(const Numbers &, float x, float time, float &) {
+    states[0] = states[0] + static_cast<int>(x);
+    return static_cast<float>(states[0]) / time * scale;
   }
 };

@@ -4,8 +4,9 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from onnx.helper import tensor_dtype_to_np_dtype
 
-from onnx2snn_runtime.kernels.formula import function_struct
+from onnx2snn_runtime.kernels.formula import bounds_struct, function_struct
 from onnx2snn_runtime.kernels.signals import LARGEST, Signal, Signals, dense_state, signal_type
 from onnx2snn_runtime.kernels.source import Launch
 from onnx2snn_runtime.kernels.table import table_of
@@ -14,7 +15,7 @@ from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 Array = Any
 FILES = {
     "BurstIF": "burst", "Refine": "refine", "RefineFrom": "refine", "Graded": "graded",
-    "Readout": "readout",
+    "Readout": "readout", "IntegerIF": "integer", "IntegerReadout": "integer_readout",
 }  # fmt: skip
 LARGEST_INT8 = 127
 
@@ -48,7 +49,8 @@ def scan_neurons(
     if residual is not None:
         residual = xp.broadcast_to(residual, given.shape)
         residual = Signal(xp, residual, signal_type(residual))
-    chunk.states[:] = [dense_state(xp, held) for held in chunk.states]
+    state_type = tensor_dtype_to_np_dtype(operator.state_type)
+    chunk.states[:] = [dense_state(xp, held, state_type) for held in chunk.states]
     signals = Signals(
         x=x,
         y=x.values if reuse else xp.empty(given.shape, dtype=sent),
@@ -69,7 +71,11 @@ def scan_neurons(
 
 def _function(operator: StatefulOperator) -> str | None:
     """The struct of f; empty for a law without one, None where there is no kernel."""
-    return "" if operator.family == "Readout" else function_struct(operator)
+    if operator.is_readout:
+        return ""
+    if operator.family == "IntegerIF":
+        return bounds_struct(operator)
+    return function_struct(operator)
 
 
 def _counts_fit(operator: StatefulOperator) -> bool:

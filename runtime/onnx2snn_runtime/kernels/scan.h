@@ -60,6 +60,8 @@ struct Lane {
   static constexpr int WIDTH = Layer::WIDTH;
   static constexpr unsigned SCALE_ROWS = Layer::SCALED, BIAS_ROWS = Layer::BIASED;
   using Values = Pack<float, WIDTH>;
+  using State = typename Law::State;
+  using Held = Pack<State, WIDTH>;
 
   Law law[WIDTH];
   float scale[WIDTH], bias[WIDTH];
@@ -76,22 +78,22 @@ struct Lane {
     }
   }
 
-  SNN_DEV void load_states(float *const *states, unsigned first) {
+  SNN_DEV void load_states(State *const *states, unsigned first) {
     SNN_UNROLL
     for (int s = 0; s < Law::STATES; ++s) {
-      const Values held = *reinterpret_cast<const Values *>(states[s] + first);
+      const Held held = *reinterpret_cast<const Held *>(states[s] + first);
       SNN_UNROLL
       for (int k = 0; k < WIDTH; ++k) law[k].states[s] = held.of[k];
     }
   }
 
-  SNN_DEV void store_states(float *const *states, unsigned first) const {
+  SNN_DEV void store_states(State *const *states, unsigned first) const {
     SNN_UNROLL
     for (int s = 0; s < Law::STATES; ++s) {
-      Values held;
+      Held held;
       SNN_UNROLL
       for (int k = 0; k < WIDTH; ++k) held.of[k] = law[k].states[s];
-      *reinterpret_cast<Values *>(states[s] + first) = held;
+      *reinterpret_cast<Held *>(states[s] + first) = held;
     }
   }
 
@@ -141,7 +143,7 @@ struct Lane {
 // with the 1024 threads that 64 registers allow. Latency times bandwidth of an H100 asks for about
 // 18 KiB (0.7 us * 3.4 TB/s / 132; reckoned, not measured).
 template <class Law, class Layer>
-SNN_DEV void scan(const Signals<Layer> &signals, float *const *states,
+SNN_DEV void scan(const Signals<Layer> &signals, typename Law::State *const *states,
                   const typename Law::Numbers &numbers) {
   constexpr int TOGETHER = 4;
   constexpr unsigned WIDTH = Layer::WIDTH;

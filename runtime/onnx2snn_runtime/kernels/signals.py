@@ -42,7 +42,7 @@ class Signals:
     Attributes:
         x: input.
         y: where the output goes, [C,N,*] without gaps.
-        states: float32, [N,*] without gaps; changed in place.
+        states: float32 or int32, [N,*] without gaps; changed in place.
         table: what every neuron has of its own.
         is_scaled: the first row of the table is a factor of x.
         is_biased: the next row of the table is a bias.
@@ -109,9 +109,9 @@ def signal_type(array: Array) -> np.dtype[Any]:
     return np.dtype(np.float16 if array.dtype == np.float16 else np.float32)
 
 
-def dense_state(xp: Any, array: Array) -> Array:
-    """A state as float32 without gaps."""
-    return xp.ascontiguousarray(array, dtype=np.float32)
+def dense_state(xp: Any, array: Array, dtype: Any = np.float32) -> Array:
+    """A state without gaps."""
+    return xp.ascontiguousarray(array, dtype=dtype)
 
 
 def grid(threads: int) -> tuple[tuple[int], tuple[int]]:
