@@ -1,6 +1,5 @@
 """The time loop: layer by layer over chunks of timesteps."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -8,12 +7,13 @@ import numpy as np
 import onnx
 
 from onnx2snn_runtime.backends import Backend, Runner
-from onnx2snn_runtime.blocks import blocked_tensors, from_blocks, moving_inputs, to_blocks
+from onnx2snn_runtime.blocks import blocked_tensors, from_blocks, to_blocks
 from onnx2snn_runtime.fusing import fuse
 from onnx2snn_runtime.narrowing import narrow
 from onnx2snn_runtime.neurons import Chunk
 from onnx2snn_runtime.plan import Plan, Segment, Stateful
 from onnx2snn_runtime.replay import Replayer
+from onnx2snn_runtime.reuse import sole_readers
 
 Array = Any
 
@@ -269,21 +269,6 @@ class Engine:
         for name, start in self.starts.items():
             states[name] += start
         return states
-
-
-def sole_readers(plan: Plan) -> set[int]:
-    """Indices of the stateful units whose input no other unit and no answer reads."""
-    made: set[str] = set()
-    readers: Counter[str] = Counter(plan.answers)
-    for unit in plan.units:
-        made.update(unit.outputs if isinstance(unit, Segment) else [unit.output])
-        readers.update(unit.reads if isinstance(unit, Segment) else moving_inputs(unit))
-    return {
-        index
-        for index, unit in enumerate(plan.units)
-        if isinstance(unit, Stateful)
-        and all(name in made and readers[name] == 1 for name in moving_inputs(unit))
-    }
 
 
 def over_time(xp: Any, array: Array, length: int) -> Array:

@@ -120,6 +120,25 @@ def test_networks_with_kernels(spiking, with_kernels):
     assert_same(network.run(IMAGES, STEPS, record=True), expected)
 
 
+def test_views_are_not_written_over(with_kernels):
+    """A Flatten hands on the memory of a tensor that a residual reads later."""
+    b = networks.Builder()
+    x = b.add("Relu", [b.conv("input", 3, 6)])
+    flat = b.add("LeakyRelu", [b.add("Flatten", [x])], alpha=0.3)
+    inner = b.add("Relu", [b.conv(b.add("Relu", [b.conv(x, 6, 6)]), 6, 6)])
+    last = b.add("Relu", [b.conv(b.add("Add", [inner, x]), 6, 6)])
+    pooled = b.add("Flatten", [b.add("GlobalAveragePool", [last])])
+    parts = [b.add("Gemm", [part, b.weight(4, size), b.weight(4)], transB=1)
+             for part, size in ((pooled, 6), (flat, 6 * 8 * 8))]  # fmt: skip
+    model = onnx2snn.convert(
+        b.model(b.add("Add", parts), [4]), calibration=networks.images(16, shape=SIZE)
+    ).proto
+    expected = Network(model, backend="numpy").run(IMAGES, 4, record=True)
+    found = on_device(model, with_kernels).run(IMAGES, 4, record=True)
+    for name, spikes in expected.spikes.items():
+        np.testing.assert_array_equal(found.spikes[name], spikes)
+
+
 ONE_OF_EACH_FAMILY = {layer.family: layer for layer in [*spiking_layers(), *other_layers()]}
 
 
