@@ -19,7 +19,10 @@ from cases import present
 PRECISIONS = ("float", "int8")
 TIMESTEPS = (2, 4, 8)
 LIMIT = 2000
-NETWORKS = ("embedded", "resnet20", "vgg_bn", "keras_fashion_cnn")
+NETWORKS = (
+    "embedded", "resnet20", "resnet32", "resnet56", "vgg_bn", "keras_fashion_cnn",
+    "squeezenet, 800",
+)  # fmt: skip
 HEADER = (
     "| network | T | ANN % | float % | int8 % | int8 less float | agreement float % "
     "| agreement int8 % | thousand spikes float | int8 | integer µJ float | int8 |"
