@@ -131,7 +131,7 @@ class Plan:
         for index, unit in enumerate(self.units):
             made = unit.outputs if isinstance(unit, Segment) else (unit.output,)
             for name in (*unit.reads, *made):
-                alive[name] = self.tensor_bytes(name)
+                alive[name] = self.bytes_of(name)
             counts = 0 if isinstance(unit, Segment) else _bytes(self.shapes[unit.output])
             peak = max(peak, sum(alive.values()) + counts)
             sizes += [alive[name] for name in made]
@@ -144,7 +144,7 @@ class Plan:
             states, peak, sum(sizes) // len(sizes), sum(weights) // max(1, len(weights) - 1)
         )
 
-    def tensor_bytes(self, name: str) -> int:
+    def bytes_of(self, name: str) -> int:
         """Bytes of a tensor for one image and one step."""
         return _bytes(self.shapes.get(name, ())) // (2 if name in self.narrow else 1)
 

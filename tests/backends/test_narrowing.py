@@ -237,8 +237,8 @@ def test_what_a_kernel_declines_is_widened(spiking, device, monkeypatch):
 def test_memory_follows(spiking):
     plan, found = narrowed(spiking)
     name = network()[1]["inner"]
-    assert plan.tensor_bytes(name) == 4 * 6 * 8 * 8
-    assert found.tensor_bytes(name) == 2 * 6 * 8 * 8
+    assert plan.bytes_of(name) == 4 * 6 * 8 * 8
+    assert found.bytes_of(name) == 2 * 6 * 8 * 8
     assert found.footprint.row_bytes < plan.footprint.row_bytes
     assert found.footprint.state_bytes == plan.footprint.state_bytes
 

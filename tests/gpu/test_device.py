@@ -11,6 +11,7 @@ import onnx2snn
 from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime import kernels
 from onnx2snn_runtime.backends import open_backend
+from onnx2snn_runtime.backends.cupy_backend import GRAPHS
 from onnx2snn_runtime.gpu import ENGINES, CupyDevice, survey
 from onnx2snn_runtime.network import Network
 
@@ -117,6 +118,45 @@ def test_out_of_memory_halves_what_runs_at_once(spiking):
         pool.set_limit(size=0)
     assert network.engine.schedule.row_limit
     agree(found, expected)
+
+
+@pytest.mark.parametrize("compute", ["fp32", "fp16"])
+def test_cuda_graphs(spiking, monkeypatch, compute):
+    """Captured at the second run and replayed at the third; what is refused says why."""
+    expected = Network(spiking, backend="cupy", compute=compute)
+    monkeypatch.setenv(GRAPHS, "1")
+    network = Network(spiking, backend="cupy", compute=compute)
+    for seed in range(4):
+        images = networks.images(16, seed=seed)
+        found = network.run(images, STEPS).by_step
+        for t, outputs in expected.run(images, STEPS).by_step.items():
+            for name, array in outputs.items():
+                np.testing.assert_array_equal(found[t][name], array)
+    if network.notes:
+        pytest.skip("; ".join(network.notes))
+    assert any(network.engine.replayer.captured.values())
+
+
+@pytest.mark.parametrize("recipe", ["fast", "if"])
+def test_integer_networks_are_bit_equal(recipe):
+    spiking = onnx2snn.convert(
+        networks.small_cnn(), calibration=networks.images(64, seed=2), recipe=recipe,
+        backend="numpy", precision="int8",
+    ).proto  # fmt: skip
+    expected = Network(spiking, backend="numpy").run(IMAGES, STEPS, record=True)
+    found = Network(spiking, backend="cupy").run(IMAGES, STEPS, record=True)
+    np.testing.assert_array_equal(found.logits, expected.logits)
+    for name, spikes in expected.spikes.items():
+        np.testing.assert_array_equal(found.spikes[name], spikes)
+
+
+def test_evaluations_stage_their_batches(spiking, tmp_path):
+    file = tmp_path / "images.npz"
+    np.savez(file, images=networks.images(40), labels=np.arange(40) % 4)
+    network = Network(spiking, backend="cupy")
+    found = onnx2snn.evaluate(network, file, timesteps=(2,), batch_size=16)
+    network.backend.stage = lambda images: None
+    assert found == onnx2snn.evaluate(network, file, timesteps=(2,), batch_size=16)
 
 
 def test_auto_takes_the_device():
