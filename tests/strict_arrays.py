@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from tape import TAPE, StrictEvent
 
 
 def words(text: str) -> frozenset[str]:
@@ -27,7 +28,6 @@ FUNCTIONS = words("""
     ones_like pad power prod reciprocal remainder rint sign sin sinh sqrt squeeze stack subtract sum
     take take_along_axis tan tanh tile transpose where zeros zeros_like
 """)
-ALLOCATING = words("empty empty_like")
 CONVERTING = words("asarray ascontiguousarray")  # these also take what lies on the host
 TYPES = words("bool_ float16 float32 float64 int8 int32 int64 uint8")
 SCATTERED = words("add subtract maximum minimum")  # functions with an ``at`` in CuPy
@@ -36,57 +36,6 @@ METHODS = words("""
 """)
 ON_HOST = words("item tolist")  # methods that give Python numbers, as in CuPy
 OPERATORS = words("add sub mul truediv floordiv mod pow matmul and or xor lt le gt ge eq ne")
-
-
-class Tape:
-    """What was done with arrays while work was captured, to be done again on the same memory.
-
-    As on a GPU the work runs once only: later its Python does not run, and every result goes to
-    where it went then. (There nothing is computed during the capture; here it is, on the memory of
-    the capture.) What reads or writes the memory of the host is refused.
-    """
-
-    def __init__(self) -> None:
-        self.steps: list[Callable[[], Any]] | None = None
-
-    def record(self, work: Callable[[], Any]) -> tuple[list[Callable[[], Any]], Any]:
-        self.steps = steps = []
-        try:
-            return steps, work()
-        finally:
-            self.steps = None
-
-    @staticmethod
-    def play(steps: list[Callable[[], Any]]) -> None:
-        for step in steps:
-            step()
-
-    def forbid(self, what: str) -> None:
-        if self.steps is not None:
-            raise RuntimeError(f"operation not permitted when stream is capturing: {what}")
-
-    def forbidden(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        self.forbid("a value read by the host")
-        return method
-
-    def note(self, step: Callable[[], Any]) -> None:
-        if self.steps is not None:
-            self.steps.append(step)
-
-    def note_result(self, function: Any, values: Any, options: Any, result: Any) -> None:
-        """A function that is called again, and its result put where it was; views need nothing."""
-        if self.steps is None or getattr(function, "__name__", "") in ALLOCATING:
-            return
-        if "out" in options or getattr(function, "__name__", "").startswith("__i"):
-            self.steps.append(lambda: function(*values, **options))
-            return
-        owner = getattr(function, "__self__", None)
-        sources = [x for x in (owner, *values) if isinstance(x, np.ndarray)]
-        if not any(np.may_share_memory(result, source) for source in sources):
-            self.steps.append(lambda: np.copyto(result, function(*values, **options)))
-
-
-TAPE = Tape()
 
 
 class Strict:
@@ -272,23 +221,6 @@ class StrictModule:
             return Strict(np.array(value, *arguments, **options))
 
         return convert
-
-
-class StrictEvent:
-    """What a copy beside the rest records; ``events`` notes who waits for it."""
-
-    def __init__(self, copy: Callable[[], None], events: list[str], number: int) -> None:
-        self.copy, self.events, self.number = copy, events, number
-        self.is_done = False
-
-    def finish(self) -> None:
-        if not self.is_done:
-            self.copy()
-        self.is_done = True
-
-    def synchronize(self) -> None:
-        self.finish()
-        self.events.append(f"the host waits for copy {self.number}")
 
 
 class StrictDevice:
