@@ -17,6 +17,7 @@ from onnx2snn_runtime.backends.fused_rows import (
     BLOCK,
     Floats,
     compiled,
+    copy_row,
     finish,
     make_buffers,
     one_row_per_image,
@@ -130,7 +131,7 @@ def _burst(
             elif kind == BOUNDED:
                 _cumulate_bounded(x, low, high, np.float32(first + t), total, cumulative)
             else:
-                cumulative[:] = x
+                copy_row(x, cumulative)
             _fire(cumulative, threshold[start:stop], v0, burst_limit, lower_limit, rounding,
                   sent, y, count)  # fmt: skip
 
@@ -190,7 +191,7 @@ def _refine(
             if records:
                 count = counts[t, n, start:stop]
             # the outputs may lie over the inputs: a loop over both would not be vectorised
-            given[:] = inputs[t if moves else 0, n, start:stop]
+            copy_row(inputs[t if moves else 0, n, start:stop], given)
             _powers_of_two(exponent[n, start:stop], bits)
             _correct(
                 given, threshold[start:stop],

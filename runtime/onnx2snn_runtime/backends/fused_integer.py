@@ -13,6 +13,7 @@ from onnx2snn_runtime.backends.fused_rows import (
     BLOCK,
     Floats,
     compiled,
+    copy_row,
     finish,
     make_buffers,
     one_row_per_image,
@@ -59,7 +60,7 @@ def _count(
         given = np.empty(stop - start, np.float32)
         for t in range(steps):
             # the outputs may lie over the inputs: a loop over both would not be vectorised
-            given[:] = inputs[t if moves else 0, n, start:stop]
+            copy_row(inputs[t if moves else 0, n, start:stop], given)
             _charge(given, low[start:stop], high[start:stop], bounded, first + t,
                     offset[start:stop], sums[n, start:stop], charged)  # fmt: skip
             _fire(charged, threshold[start:stop], lower_limit, burst_limit,
