@@ -86,7 +86,7 @@ def measure(case: Case, shared: Path, conversion: str, samples: int, limit: int 
         ))  # fmt: skip
         count.seconds += timed(lambda: early.append(network.run(images, early_exit=True)))
         last = network.run(images, rule.steps[-1]).logits.argmax(axis=1)
-        dense = np.array(expected).argmax(axis=1)
+        dense = np.concatenate(expected).argmax(axis=1)
         answer = early[0].logits.argmax(axis=1)
         count.images += len(images)
         count.steps += int(early[0].exit_steps.sum())

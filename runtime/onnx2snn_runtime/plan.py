@@ -46,6 +46,19 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Share:
+    """Where an operator writes its output: a part of a joint tensor (see ``joins``).
+
+    Attributes:
+        tensor: name of the joint tensor.
+        first: its values in front of this part, for one image and one step.
+    """
+
+    tensor: str
+    first: int
+
+
+@dataclass(frozen=True)
 class Stateful:
     """One node of our domain with the tensors it is wired to.
 
@@ -60,6 +73,7 @@ class Stateful:
         state_shapes: shapes of the states, batch first as ``N``.
         output: name of the output.
         level: number of stateful operators before it.
+        share: part of a joint tensor that stands for the output, or None.
     """
 
     name: str
@@ -72,6 +86,12 @@ class Stateful:
     state_shapes: tuple[Shape, ...]
     output: str
     level: int
+    share: Share | None = None
+
+    @property
+    def written(self) -> str:
+        """Name of the tensor that the output is written to."""
+        return self.share.tensor if self.share else self.output
 
 
 @dataclass(frozen=True)
@@ -112,11 +132,12 @@ class Plan:
         sizes, weights = [], [0]
         for index, unit in enumerate(self.units):
             made = unit.outputs if isinstance(unit, Segment) else (unit.output,)
-            for name in (*unit.inputs, *made):
+            written = made if isinstance(unit, Segment) else (unit.written,)
+            for name in (*unit.inputs, *written):
                 alive[name] = _bytes(self.shapes.get(name, ()))
-            counts = 0 if isinstance(unit, Segment) else alive[unit.output]
+            counts = 0 if isinstance(unit, Segment) else _bytes(self.shapes.get(unit.output, ()))
             peak = max(peak, sum(alive.values()) + counts)
-            sizes += [alive[name] for name in made]
+            sizes += [_bytes(self.shapes.get(name, ())) for name in made]
             if isinstance(unit, Segment):
                 weights.append(sum(tensor_bytes(item) for item in unit.model.graph.initializer))
             alive = {
@@ -248,13 +269,13 @@ class _Planner:
         chosen = set(members)
         nodes = [self.graph.node[i] for i in members]
         made = {name for node in nodes for name in node.output if name}
-        read = {name for node in nodes for name in _reads(node)}
+        read = {name for node in nodes for name in reads(node)}
         inputs = sorted(read - made - self.initializers.keys() - {""})
         outside = {
             name
             for i, node in enumerate(self.graph.node)
             if i not in chosen
-            for name in _reads(node)
+            for name in reads(node)
         } | set(self.outputs)
         outputs = sorted((made & outside) | set(graded))
         weights = [item for name, item in self.initializers.items() if name in read]
@@ -341,13 +362,14 @@ def last_uses(plan: Plan) -> dict[str, int]:
     return uses
 
 
-def _reads(node: onnx.NodeProto) -> list[str]:
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Tensors that a node reads, subgraphs included."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         if attribute.HasField("g"):
             for inner in attribute.g.node:
-                names.extend(_reads(inner))
+                names.extend(reads(inner))
     return names
 
 
-__all__ = ["BATCH", "Plan", "Segment", "Shape", "Stateful", "make_plan", "tensor_shape"]
+__all__ = ["BATCH", "Plan", "Segment", "Shape", "Share", "Stateful", "make_plan", "tensor_shape"]

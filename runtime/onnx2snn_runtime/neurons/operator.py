@@ -62,6 +62,18 @@ class Range(NamedTuple):
         return f"{name} must be {kind} in {self.low:g}..{self.high:g}, found {str(value)[:40]}"
 
 
+class Place(NamedTuple):
+    """Where outputs are to be written: columns of a larger array.
+
+    Attributes:
+        rows: the array, float32 [C,N,D].
+        first: the first column.
+    """
+
+    rows: Array
+    first: int
+
+
 @dataclass
 class Chunk:
     """Everything an operator sees of C timesteps of N images.
@@ -75,6 +87,8 @@ class Chunk:
         counts: filled with spike counts [C,N,*] by spiking operators when ``record`` is set.
         reusable: nobody else reads the input: the outputs may be written into its memory.
         block: channels that lie side by side in memory (see ``blocks``), 1 where none do.
+        place: where the outputs are to be written, if not to an array of their own; only given to
+            laws that know of it.
     """
 
     inputs: list[Array]
@@ -86,6 +100,7 @@ class Chunk:
     counts: Array | None = field(default=None)
     reusable: bool = False
     block: int = 1
+    place: Place | None = None
 
 
 class StatefulOperator(ABC):
@@ -277,6 +292,7 @@ __all__ = [
     "Array",
     "Chunk",
     "Evaluate",
+    "Place",
     "Range",
     "Signature",
     "StatefulOperator",
