@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import onnx
 from cases import CIFAR_JPEGS, CIFAR_ORIGINALS, EMBEDDED, SQUEEZENET, Case, present
-from cpu import session, timed
+from cpu import measured, session
 
 import onnx2snn
 from onnx2snn_runtime import Network
 from onnx2snn_runtime.data import open_data
 
-READ_IMAGES = 128  # of the batches that take turns
+READ_IMAGES = 256  # of the batches that take turns
 DENSE_IMAGES = 32  # at once in the dense ANN
 CASES = [
     Case("embedded CNN", *EMBEDDED, "unit"),
@@ -78,18 +78,24 @@ def measure(case: Case, shared: Path, conversion: str, samples: int, limit: int 
     name, rule, count = ann.get_inputs()[0].name, network.exit_rule, Count()
     ((_, shape),) = network.input_shapes.items()
     data = open_data(test, limit=limit)
-    for images, labels in data.batches(READ_IMAGES, shape[1:], network.preprocessing):
+
+    def densely(images: Any) -> Any:
         parts = range(0, len(images), DENSE_IMAGES)
-        expected, early = [], []
-        count.dense_seconds += timed(lambda: expected.extend(
-            ann.run(None, {name: images[i : i + DENSE_IMAGES]})[0] for i in parts
-        ))  # fmt: skip
-        count.seconds += timed(lambda: early.append(network.run(images, early_exit=True)))
+        return [ann.run(None, {name: images[i : i + DENSE_IMAGES]})[0] for i in parts]
+
+    def leaving(images: Any) -> Any:
+        return network.run(images, early_exit=True)
+
+    for images, labels in data.batches(READ_IMAGES, shape[1:], network.preprocessing):
+        expected, dense_seconds = measured(densely, images)
+        early, seconds = measured(leaving, images)
         last = network.run(images, rule.steps[-1]).logits.argmax(axis=1)
         dense = np.concatenate(expected).argmax(axis=1)
-        answer = early[0].logits.argmax(axis=1)
+        answer = early.logits.argmax(axis=1)
         count.images += len(images)
-        count.steps += int(early[0].exit_steps.sum())
+        count.seconds += seconds
+        count.dense_seconds += dense_seconds
+        count.steps += int(early.exit_steps.sum())
         for kind, given in (("", answer), ("_last", last), ("_ann", dense)):
             if kind != "_ann":
                 vars(count)[f"agree{kind}"] += int((given == dense).sum())

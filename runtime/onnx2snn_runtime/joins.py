@@ -1,7 +1,7 @@
 """Concatenations that only move data are taken over by the neurons in front of them.
 
-Where all that a Concat along the channels reads is sent by neurons and read by nothing else, each of
-them writes what it sends to its place in the joint tensor, and the Concat is left out.
+Where all that a Concat along the channels reads is sent by neurons and read by nothing else, each
+of them writes what it sends to its place in the joint tensor, and the Concat is left out.
 """
 
 import math
@@ -31,18 +31,18 @@ def join_concatenations(plan: Plan, writes: Callable[[StatefulOperator], bool]) 
     shares: dict[str, Share] = {}
     units: list[Segment | Stateful] = []
     for unit in plan.units:
-        if isinstance(unit, Segment):
-            joined = [
-                node for node in unit.model.graph.node
-                if _is_taken_over(node, plan)
-                and all(name in senders and readers[name] == 1 for name in node.input)
-            ]  # fmt: skip
-            for node in joined:
-                shares.update(_shares(node, plan))
-            unit = _without(unit, joined, plan) if joined else unit
-            if not unit.model.graph.node:
-                continue
-        units.append(unit)
+        if isinstance(unit, Stateful):
+            units.append(unit)
+            continue
+        joined = [
+            node for node in unit.model.graph.node
+            if _is_taken_over(node, plan)
+            and all(name in senders and readers[name] == 1 for name in node.input)
+        ]  # fmt: skip
+        for node in joined:
+            shares.update(_shares(node, plan))
+        if len(joined) < len(unit.model.graph.node):
+            units.append(_without(unit, joined, plan) if joined else unit)
     if not shares:
         return plan
     placed = tuple(
