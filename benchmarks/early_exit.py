@@ -18,6 +18,7 @@ from cases import CIFAR_JPEGS, CIFAR_ORIGINALS, EMBEDDED, SQUEEZENET, Case, pres
 from cpu import measured, session
 
 import onnx2snn
+from onnx2snn.tune_exit import DEFAULT_LOSS
 from onnx2snn_runtime import Network
 from onnx2snn_runtime.data import open_data
 
@@ -66,12 +67,14 @@ class Count:
         )
 
 
-def measure(case: Case, shared: Path, conversion: str, samples: int, limit: int | None) -> str:
+def measure(
+    case: Case, shared: Path, conversion: str, samples: int, exit_loss: float, limit: int | None
+) -> str:
     """Convert, then run every test image: densely, with early exit, and to the last step."""
     model, calibration, test = case.files(shared)
     converted = onnx2snn.convert(
         model, calibration=calibration, calibration_samples=samples, preprocess=case.preprocess,
-        **OPTIONS[conversion],
+        exit_loss=exit_loss, **OPTIONS[conversion],
     )  # fmt: skip
     network = Network(converted.proto, backend="onnxruntime", threads=1)
     ann = session(onnx.load(model), 1)
@@ -110,18 +113,16 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a case's name")
     parser.add_argument("--conversions", nargs="+", default=["fast"], choices=OPTIONS)
     parser.add_argument("--calibration-samples", type=int, default=512)
+    parser.add_argument("--exit-loss", nargs="+", type=float, default=[DEFAULT_LOSS])
     parser.add_argument("--limit", type=int, help="use only the first images")
     options = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, one thread\n")
     print(HEADER + "\n|" + " --- |" * (HEADER.count("|") - 1), flush=True)
     for case in present(CASES, options.shared, options.only):
         for conversion in options.conversions:
-            print(
-                measure(
-                    case, options.shared, conversion, options.calibration_samples, options.limit
-                ),
-                flush=True,
-            )
+            for loss in options.exit_loss:
+                print(measure(case, options.shared, conversion, options.calibration_samples,
+                              loss, options.limit), flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
