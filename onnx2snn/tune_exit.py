@@ -33,7 +33,7 @@ from onnx2snn_runtime.engine import Engine
 from onnx2snn_runtime.plan import make_plan, tensor_shape
 
 Array = Any
-DEFAULT_LOSS = 0.5  # expected points of accuracy
+DEFAULT_LOSS = 0.1  # expected points of accuracy
 TUNING_IMAGES = 256  # more cost more time than they tell
 FEWEST_IMAGES = 16
 BUDGET = 1.2e12  # multiplications that the tuning may cost

@@ -79,7 +79,7 @@ def test_fewer_timesteps_than_the_rule(converted):
 def test_the_rule_survives_the_file(converted):
     stored = read_metadata(converted)["early_exit"]
     assert ExitRule.from_json(json.loads(json.dumps(stored))).to_json() == stored
-    assert stored["stated_loss"] == 0.5
+    assert stored["stated_loss"] == 0.1
 
 
 @pytest.mark.parametrize(
