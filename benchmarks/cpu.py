@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -70,11 +71,16 @@ def subjects(shared: Path) -> Iterator[Subject]:
         yield Subject(name, onnx.load(shared / "models" / model), images)
 
 
-def timed(work: Callable[[], object]) -> float:
-    """CPU seconds of a call, over all threads of the process."""
+def measured(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """What a call returns, and its CPU seconds over all threads of the process."""
     started = time.process_time()
-    work()
-    return time.process_time() - started
+    result = work(*arguments)
+    return result, time.process_time() - started
+
+
+def timed(work: Callable[[], object]) -> float:
+    """CPU seconds of a call."""
+    return measured(work)[1]
 
 
 def session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
@@ -129,9 +135,9 @@ class Peer:
 
     @classmethod
     @contextmanager
-    def start(cls, python: Path, threads: int) -> Iterator["Peer"]:
-        """Start the worker; it ends with the context."""
-        command = [str(python), str(WORKER), str(threads)]
+    def start(cls, python: Path, worker: Path, *arguments: str) -> Iterator["Peer"]:
+        """Start a worker; it ends with the context."""
+        command = [str(python), str(worker), *arguments]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
             peer = cls(process, "")
@@ -148,14 +154,18 @@ class Peer:
             raise SystemExit("the SpikingJelly process ended; its message stands above")
         return json.loads(line)
 
+    def ask(self, command: dict) -> dict:
+        """The answer to one command."""
+        assert self.process.stdin
+        print(json.dumps(command), file=self.process.stdin, flush=True)
+        return self.read()
+
     def runner(self, network: str, batch: int) -> Run:
         """Runs one of its networks."""
 
         def run(timesteps: int) -> float:
             command = {"network": network, "batch": batch, "timesteps": timesteps}
-            assert self.process.stdin
-            print(json.dumps(command), file=self.process.stdin, flush=True)
-            return float(self.read()["cpu_s"])
+            return float(self.ask(command)["cpu_s"])
 
         return run
 
@@ -261,7 +271,9 @@ def main() -> None:
     with ExitStack() as stack:
         peer = None
         if options.spikingjelly_python:
-            peer = stack.enter_context(Peer.start(options.spikingjelly_python, options.threads))
+            peer = stack.enter_context(
+                Peer.start(options.spikingjelly_python, WORKER, str(options.threads))
+            )
         else:
             print("SpikingJelly is left out: give --spikingjelly-python", file=sys.stderr)
         print(f"{machine(peer)}; {options.threads} thread(s).\n")

@@ -80,7 +80,7 @@ def convert(
         max_timesteps: steps at most, for ``target_drop``.
         preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``.
         input_shapes: sizes of dynamic inputs, batch first.
-        exit_loss: points of agreement that early exit may lose; its rule is tuned to this.
+        exit_loss: points of accuracy that early exit may be expected to cost (`tune_exit`).
         precision: ``float``, or ``int8``: the network computes in whole numbers with weights of
             8 bits, and every engine gives the same bits (see ``onnx2snn.integer``).
         strict: refuse graded operators, and a network whose check fails.

@@ -1,19 +1,23 @@
 """Chooses the rule of early exit on calibration images.
 
-An image that leaves after step t is answered wrongly if its lead is lost until the last step. How
-far a lead can fall, in the rule's unit, is seen on every calibration image, also on those with so
-large a lead that they never flip: the largest fall of the lead over any of the closest rivals. So
-the probability that a lead of s units is lost, P_t(fall ≥ s), is estimated from all images, and the
-expected loss of a rule is a mean over images of a continuous quantity instead of a count of rare
-flips. One number q gives the thresholds of all steps, P_t(fall ≥ threshold_t) = q. Calibration
-images are mostly training images, whose leads are larger than those of new images: the mean is
-taken over the quarter with the smallest leads.
+An image that leaves after step t is answered otherwise than at the last step if its lead is lost
+until then. How far a lead can fall, in the rule's unit, is seen on every calibration image, also on
+those with so large a lead that they never flip: the largest fall of the lead over any of the
+closest rivals. One number q gives the thresholds of all steps, P_t(fall ≥ threshold_t) = q.
 
-The largest q whose expected loss on one half of the images is within the stated loss is taken; the
-other half checks it, and q is lowered until it passes there too.
+What a rule costs is estimated from a continuous quantity instead of a count of rare flips. An image
+with lead s may meet the fall d of any image j with nearly the same lead. If d > s, another class
+leads at the end by d − s logits, and is right more often by tanh((d − s) / 2) (``decision``):
+
+    loss = mean over i, j of [d_j > s_i] · tanh((d_j − s_i) / 2)    points of accuracy
+
+Thresholds are taken from one half of the images, the loss from the other; the largest q that keeps
+the stated loss is taken. Where hardly an image leaves nothing is checked: steps between two checks
+run together, which is faster.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +25,7 @@ import onnx
 
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.costs import multiplications
+from onnx2snn.decision import PERCENT
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends import Backend
 from onnx2snn_runtime.early_exit import CHANGE, SPREAD, ExitRule, check_steps, lead, unit_of
@@ -28,14 +33,16 @@ from onnx2snn_runtime.engine import Engine
 from onnx2snn_runtime.plan import make_plan, tensor_shape
 
 Array = Any
-DEFAULT_LOSS = 0.1  # points of agreement with the ANN
+DEFAULT_LOSS = 0.1  # expected points of accuracy
 TUNING_IMAGES = 256  # more cost more time than they tell
 FEWEST_IMAGES = 16
 BUDGET = 1.2e12  # multiplications that the tuning may cost
-LEAST_STEPS = 16  # the last step is at least this: hard images may take longer than recommended
+LEAST_STEPS = 8  # the last step is at least this: hard images may take longer than recommended
 RIVALS = 5  # classes that may overtake the first
 LEVELS = np.geomspace(0.5, 1e-3, 40)
-HARDEST = 0.25  # of the images; they stand for new ones, as calibration images are too easy
+NEAR = 0.1  # of the images have nearly the same lead as one of them
+FEWEST_NEAR = 8
+WORTH_A_CHECK = 1 / 16  # of the images have left
 
 
 def tuning_steps(recommended: int) -> list[int]:
@@ -79,7 +86,7 @@ def tune(by_step: Mapping[int, Array], ann: Array, stated_loss: float) -> ExitRu
     Args:
         by_step: step to logits [N,K] of the spiking network on calibration images.
         ann: logits [N,K] of the ANN on the same images.
-        stated_loss: points of agreement with the ANN that may be lost.
+        stated_loss: points of accuracy that it may be expected to cost.
 
     Returns:
         The rule, or None where there is nothing to tell classes apart, or too few images.
@@ -87,53 +94,71 @@ def tune(by_step: Mapping[int, Array], ann: Array, stated_loss: float) -> ExitRu
     if ann.ndim != 2 or ann.shape[1] < 2 or len(ann) < FEWEST_IMAGES:
         return None
     chosen = np.arange(len(ann)) % 2 == 0
-    best: ExitRule | None = None
+    found = []
     for unit in (CHANGE, SPREAD):
-        trial = _Trial(unit, by_step, chosen)
-        for q in LEVELS:
-            thresholds = trial.thresholds(q)
-            if trial.expected_loss(thresholds) > stated_loss:
-                continue
-            rule = ExitRule(unit, tuple(trial.steps), thresholds, stated_loss, {})
-            measured = replay(rule, by_step, ann, ~chosen)
-            if measured["loss"] <= stated_loss:
-                rule = ExitRule(unit, rule.steps, thresholds, stated_loss, measured)
-                if best is None or measured["mean_t"] < best.measured["mean_t"]:
-                    best = rule
-                break
-    return best
+        rule = _search(unit, by_step, chosen, stated_loss)
+        if rule is not None:
+            worth = {step: by_step[step] for step in _worth_a_check(rule, by_step, chosen)}
+            rule = _search(unit, worth, chosen, stated_loss) or rule
+            found.append(replace(rule, measured=replay(rule, by_step, ann, ~chosen)))
+    return min(found, key=lambda rule: rule.measured["mean_t"], default=None)
 
 
-class _Trial:
-    """Leads and falls of the lead on the images that the rule is chosen on."""
+def _search(
+    unit: str, by_step: Mapping[int, Array], chosen: Array, stated_loss: float
+) -> ExitRule | None:
+    """The rule with the lowest thresholds from the chosen images that keeps the loss on others."""
+    steps = tuple(sorted(by_step))
+    final = np.asarray(by_step[steps[-1]][chosen], np.float64)
+    falls = []
+    before = None
+    for step in steps[:-1]:
+        logits = np.asarray(by_step[step][chosen], np.float64)
+        falls.append(largest_fall(logits, final) / unit_of(unit, logits, before))
+        before = logits
+    for q in LEVELS:
+        thresholds = (*(max(0.0, float(np.quantile(fall, 1 - q))) for fall in falls), 0.0)
+        rule = ExitRule(unit, steps, thresholds, stated_loss, {})
+        if expected_loss(rule, by_step, ~chosen) <= stated_loss:
+            return rule
+    return None
 
-    def __init__(self, unit: str, by_step: Mapping[int, Array], chosen: Array) -> None:
-        self.steps = sorted(by_step)
-        final = np.asarray(by_step[self.steps[-1]][chosen], np.float64)
-        leads = lead(final) / unit_of(SPREAD, final, None)
-        hard = np.argsort(leads, kind="stable")[: max(1, int(HARDEST * len(leads)))]
-        self.leads, self.falls = [], []
-        before = None
-        for step in self.steps[:-1]:
-            logits = np.asarray(by_step[step][chosen], np.float64)
-            size = unit_of(unit, logits, before)
-            self.leads.append((lead(logits) / size)[hard])
-            self.falls.append(np.sort(largest_fall(logits, final) / size))
-            before = logits
 
-    def thresholds(self, q: float) -> tuple[float, ...]:
-        """Leads that are lost with probability q, by step; 0 for the last step."""
-        return (*(max(0.0, float(np.quantile(fall, 1 - q))) for fall in self.falls), 0.0)
+def expected_loss(rule: ExitRule, by_step: Mapping[int, Array], images: Array) -> float:
+    """Points of accuracy that a rule is expected to cost on some of the images."""
+    final = np.asarray(by_step[rule.steps[-1]][images], np.float64)
+    inside = np.ones(len(final), bool)
+    near = min(len(final), max(FEWEST_NEAR, int(NEAR * len(final))))
+    lost, before = 0.0, None
+    for step in rule.steps[:-1]:
+        logits = np.asarray(by_step[step][images], np.float64)
+        size = unit_of(rule.unit, logits, before)
+        leads, falls = lead(logits) / size, largest_fall(logits, final) / size
+        leaving = np.flatnonzero(inside & rule.stable(step, logits, before))
+        apart = np.abs(leads[leaving, np.newaxis] - leads)
+        alike = np.argsort(apart, axis=1, kind="stable")[:, :near]
+        behind = np.maximum(falls[alike] - leads[leaving, np.newaxis], 0.0)
+        lost += float(np.tanh(behind * size[leaving, np.newaxis] / 2).mean(axis=1).sum())
+        inside[leaving] = False
+        before = logits
+    return PERCENT * lost / len(final)
 
-    def expected_loss(self, thresholds: tuple[float, ...]) -> float:
-        """Points of answers that change after the exit, on images as hard as new ones."""
-        inside = np.ones(len(self.leads[0]), bool)
-        lost = 0.0
-        for leads, falls, threshold in zip(self.leads, self.falls, thresholds, strict=False):
-            leaving = inside & (leads >= threshold)
-            lost += float(survival(falls, leads[leaving]).sum())
-            inside &= ~leaving
-        return 100.0 * lost / len(inside)
+
+def _worth_a_check(rule: ExitRule, by_step: Mapping[int, Array], images: Array) -> list[int]:
+    """Steps by which enough of the images have left since the check before, and the last."""
+    inside = np.flatnonzero(images)
+    enough = WORTH_A_CHECK * len(inside)
+    worth: list[int] = []
+    before, left = None, 0
+    for step in rule.steps[:-1]:
+        logits = by_step[step][inside]
+        leaving = rule.stable(step, logits, before)
+        left += int(leaving.sum())
+        if left >= enough:
+            worth.append(step)
+            left = 0
+        before, inside = logits[~leaving], inside[~leaving]
+    return [*worth, rule.steps[-1]]
 
 
 def largest_fall(logits: Array, final: Array) -> Array:
@@ -141,11 +166,6 @@ def largest_fall(logits: Array, final: Array) -> Array:
     order = np.argsort(-logits, axis=1, kind="stable")[:, : RIVALS + 1]
     change = np.take_along_axis(final - logits, order, axis=1)
     return (change[:, 1:] - change[:, :1]).max(axis=1)
-
-
-def survival(falls: Array, leads: Array) -> Array:
-    """Share of falls (sorted) that reach each lead."""
-    return 1.0 - np.searchsorted(falls, leads, side="left") / len(falls)
 
 
 def replay(
@@ -165,4 +185,4 @@ def replay(
         taken += step * int(leaving.sum())
         before, inside = logits[~leaving], inside[~leaving]
     lost = int((full == expected)[images].sum()) - right
-    return {"mean_t": taken / count, "loss": 100.0 * lost / count, "images": float(count)}
+    return {"mean_t": taken / count, "loss": PERCENT * lost / count, "images": float(count)}

@@ -15,9 +15,9 @@ MANY_STEPS = 10**6
 
 def plan_of(model: onnx.ModelProto) -> dict[str, Any]:
     """The plan as JSON data; bytes are for one image and one step."""
-    plan = make_plan(model)
     backend, _ = open_backend()
-    engine = Engine(plan, backend)
+    engine = Engine(make_plan(model), backend)
+    plan = engine.plan
     parts = [("head", plan.head), *(("", unit) for unit in plan.units), ("tail", plan.tail)]
     images = engine.schedule.images_at_once(MANY_STEPS)
     return {
@@ -57,7 +57,9 @@ def _part(engine: Engine, label: str, unit: Segment | Stateful) -> dict[str, Any
         "outputs": {name: list(shape) for name, shape in zip(outputs, shapes, strict=True)},
         "output_bytes": sum(map(_bytes, shapes)),
         "in_place": not isinstance(unit, Segment)
+        and unit.share is None
         and engine.plan.units.index(unit) in engine.sole_readers,
+        "joint": not isinstance(unit, Segment) and unit.share is not None,
         "blocked": bool(outputs) and set(outputs) <= engine.blocked,
     }
 
@@ -73,6 +75,7 @@ def show_plan(plan: dict[str, Any]) -> None:
     for part in plan["parts"]:
         layout = [f"blocks of {plan['channel_block']}"] if part["blocked"] else []
         layout += ["in place"] if part["in_place"] else []
+        layout += ["part of a Concat"] if part["joint"] else []
         shapes = (" × ".join(map(str, shape[1:])) for shape in part["outputs"].values())
         rows.append([
             part["part"], " ".join(part["operators"]), ", ".join(shapes),

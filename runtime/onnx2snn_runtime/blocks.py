@@ -19,7 +19,8 @@ IMAGE_RANK = 4  # N, C, H, W
 
 def blocked_tensors(plan: Plan, block: int) -> frozenset[str]:
     """Names of the tensors of a plan that can lie in blocks of ``block`` channels."""
-    found = {unit.output for unit in plan.stateful if _divides(plan.shapes.get(unit.output), block)}
+    sent = {name for unit in plan.stateful for name in (unit.output, unit.written)}
+    found = {name for name in sent if _divides(plan.shapes.get(name), block)}
     segments = [unit for unit in (plan.head, *plan.units) if isinstance(unit, Segment)]
     for segment in segments:
         found.update(
@@ -32,7 +33,7 @@ def blocked_tensors(plan: Plan, block: int) -> frozenset[str]:
     while changed:
         changed = False
         for unit in plan.stateful:
-            touched = {unit.output, *moving_inputs(unit)}
+            touched = {unit.output, unit.written, *moving_inputs(unit)}
             if found & touched and not (touched <= found and _ignores_layout(unit)):
                 found -= touched
                 changed = True

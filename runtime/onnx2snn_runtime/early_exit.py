@@ -29,7 +29,7 @@ class ExitRule:
             logit, less the mean change, since the check before (from zero at the first check).
         steps: steps after which it is checked, rising; at the last one every image leaves.
         thresholds: lead / unit from which an image leaves, one for each of ``steps``.
-        stated_loss: points of agreement with the ANN that the rule may lose.
+        stated_loss: points of accuracy that the rule was expected to cost at most.
         measured: what it did on calibration images that it was not chosen on.
     """
 

@@ -9,8 +9,9 @@ import onnx
 from onnx2snn_runtime.backends import Backend, Runner
 from onnx2snn_runtime.blocks import blocked_tensors, from_blocks, to_blocks
 from onnx2snn_runtime.fusing import fuse
+from onnx2snn_runtime.joins import join_concatenations
 from onnx2snn_runtime.narrowing import narrow
-from onnx2snn_runtime.neurons import Chunk
+from onnx2snn_runtime.neurons import Chunk, Place
 from onnx2snn_runtime.plan import Plan, Segment, Stateful
 from onnx2snn_runtime.replay import Replayer
 from onnx2snn_runtime.reuse import sole_readers
@@ -40,6 +41,7 @@ class Engine:
     """
 
     def __init__(self, plan: Plan, backend: Backend, memory: int | None = None) -> None:
+        plan = join_concatenations(plan, backend.writes_shares)
         self.plan = plan = narrow(fuse(plan, backend.fuses), backend.narrows)
         self.backend = backend
         self.schedule = backend.schedule(plan.footprint, memory)
@@ -179,8 +181,10 @@ class Engine:
                 chunk = self.make_chunk(unit, runner, values, states, first)
                 chunk.record = observer is not None
                 chunk.reusable = index in self.sole_readers
+                chunk.place = self.place(unit, values, chunk)
                 outputs = self.backend.scan(unit.operator, chunk)
-                values[unit.output] = outputs
+                if unit.share is None:
+                    values[unit.output] = outputs
                 states.update(zip(unit.states, chunk.states, strict=True))
                 if observer is not None:
                     self.show(observer, unit, first, outputs, chunk.counts)
@@ -188,6 +192,17 @@ class Engine:
                 if self.plan.last_use[name] == index:
                     values.pop(name, None)
         return values
+
+    def place(self, unit: Stateful, values: dict[str, Array], chunk: Chunk) -> Place | None:
+        """Where a unit writes that has a share of a joint tensor."""
+        if unit.share is None:
+            return None
+        joint = values.get(unit.share.tensor)
+        if joint is None:
+            features = self.plan.shapes[unit.share.tensor][1:]
+            shape = (*chunk.inputs[0].shape[:2], *features)
+            joint = values[unit.share.tensor] = self.backend.xp.empty(shape, np.float32)
+        return Place(joint.reshape(*joint.shape[:2], -1), unit.share.first)
 
     def show(
         self, observer: Observer, unit: Stateful, first: int, outputs: Array, counts: Array

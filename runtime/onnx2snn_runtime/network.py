@@ -227,7 +227,7 @@ class Network:
         wanted = rule.steps[-1] if timesteps is None else timesteps
         last = self.check_steps(wanted, feeds, sequence)[-1]
         parts = self.run_parts(
-            self.split(feeds, 1, batch_size=batch_size),
+            self.split(feeds, min(last, rule.steps[0]), batch_size=batch_size),
             last,
             lambda batch: run_batch(self.engine, batch, rule, last),
         )

@@ -51,6 +51,19 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Share:
+    """Where an operator writes its output: a part of a joint tensor (see ``joins``).
+
+    Attributes:
+        tensor: name of the joint tensor.
+        first: its values in front of this part, for one image and one step.
+    """
+
+    tensor: str
+    first: int
+
+
+@dataclass(frozen=True)
 class Stateful:
     """One node of our domain with the tensors it is wired to.
 
@@ -68,6 +81,7 @@ class Stateful:
         bias: what is added to the first input, or None (see ``fusing``).
         residual: name of the tensor that is added then, or empty.
         scale: what the first input is multiplied by before, or None (see ``narrowing``).
+        share: part of a joint tensor that stands for the output, or None.
     """
 
     name: str
@@ -80,6 +94,7 @@ class Stateful:
     state_shapes: tuple[Shape, ...]
     output: str
     level: int
+    share: Share | None = None
     bias: Any = None
     residual: str = ""
     scale: Any = None
@@ -88,6 +103,11 @@ class Stateful:
     def reads(self) -> tuple[str, ...]:
         """Tensors of other parts, and constants."""
         return (*self.inputs, self.residual) if self.residual else self.inputs
+
+    @property
+    def written(self) -> str:
+        """Name of the tensor that the output is written to."""
+        return self.share.tensor if self.share else self.output
 
 
 @dataclass(frozen=True)
@@ -130,11 +150,12 @@ class Plan:
         sizes, weights = [], [0]
         for index, unit in enumerate(self.units):
             made = unit.outputs if isinstance(unit, Segment) else (unit.output,)
-            for name in (*unit.reads, *made):
+            written = made if isinstance(unit, Segment) else (unit.written,)
+            for name in (*unit.reads, *written):
                 alive[name] = self.bytes_of(name)
-            counts = 0 if isinstance(unit, Segment) else _bytes(self.shapes[unit.output])
+            counts = 0 if isinstance(unit, Segment) else _bytes(self.shapes.get(unit.output, ()))
             peak = max(peak, sum(alive.values()) + counts)
-            sizes += [alive[name] for name in made]
+            sizes += [_bytes(self.shapes.get(name, ())) for name in made]
             if isinstance(unit, Segment):
                 weights.append(sum(tensor_bytes(item) for item in unit.model.graph.initializer))
             alive = {
@@ -373,4 +394,14 @@ def reads_of(node: onnx.NodeProto) -> list[str]:
     return names
 
 
-__all__ = ["BATCH", "Plan", "Segment", "Shape", "Stateful", "make_plan", "reads_of", "tensor_shape"]
+__all__ = [
+    "BATCH",
+    "Plan",
+    "Segment",
+    "Shape",
+    "Share",
+    "Stateful",
+    "make_plan",
+    "reads_of",
+    "tensor_shape",
+]

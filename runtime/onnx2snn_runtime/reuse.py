@@ -24,7 +24,7 @@ def sole_readers(plan: Plan) -> set[int]:
             nodes = (node for node in unit.model.graph.node if node.op_type in NEW_MEMORY)
             made.update(name for node in nodes for name in node.output)
         else:
-            made.add(unit.output)
+            made.add(unit.written)
         readers.update(unit.reads if isinstance(unit, Segment) else moving_inputs(unit))
     return {
         index

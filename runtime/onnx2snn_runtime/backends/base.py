@@ -110,6 +110,11 @@ class Backend(ABC):
         """All steps of a chunk of one stateful operator; returns y [C,N,*]."""
         return operator.scan(self.xp, chunk)
 
+    def writes_shares(self, operator: StatefulOperator) -> bool:
+        """Whether ``scan`` of this operator can write to a ``Place``."""
+        del operator
+        return False
+
     def schedule(self, size: Footprint, memory: int | None) -> Schedule:
         """What runs at once, within ``memory`` bytes or, if None, a share of what is free."""
         budget = default_memory() if memory is None else memory

@@ -17,6 +17,7 @@ from onnx2snn_runtime.backends.fused_rows import (
     BLOCK,
     Floats,
     compiled,
+    copy_row,
     finish,
     make_buffers,
     one_row_per_image,
@@ -67,17 +68,17 @@ def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
     threshold = per_neuron(chunk.threshold, features)
     slope, low, high = _activation(operator, chunk, features)
     held = [one_row_per_image(state[np.newaxis])[0] for state in states]
-    outputs, counts = make_buffers(chunk, flat)
+    outputs, column, counts = make_buffers(chunk, flat)
     numbers = [np.float32(operator.attributes[name]) for name in operator.parameters]
     if isinstance(operator, BurstIF):
         kind = EVALUATED if not linear else BOUNDED if operator.needs_step else RECTIFIER
         sums, spikes = held if linear else (held[0], held[0])
         _burst(kind, flat, threshold, slope, low, high, np.float32(chunk.first_step), *numbers,
-               sums, spikes, outputs, counts)  # fmt: skip
+               sums, spikes, outputs, column, counts)  # fmt: skip
     else:
         _refine(flat, threshold, slope, low, high, *numbers, *held,
-                outputs, counts)  # fmt: skip
-    return finish(chunk, held, outputs, counts)
+                outputs, column, counts)  # fmt: skip
+    return finish(chunk, held, outputs, column, counts)
 
 
 def _activation(
@@ -106,9 +107,9 @@ def _activation(
 def _burst(
     kind: int, inputs: Floats, threshold: Floats, slope: Floats, low: Any, high: Any, first: Any,
     v0: Any, burst_limit: Any, lower_limit: Any, rounding: Any,
-    sums: Floats, spikes: Floats, outputs: Floats, counts: Floats,
+    sums: Floats, spikes: Floats, outputs: Floats, column: int, counts: Floats,
 ) -> None:  # fmt: skip
-    steps, images, size = outputs.shape
+    steps, (images, size) = len(outputs), sums.shape
     moves, records = inputs.shape[0] > 1, counts.shape[0] > 0
     bends = len(slope) == size  # a slope for each neuron
     blocks = (size + BLOCK - 1) // BLOCK
@@ -121,7 +122,7 @@ def _burst(
         bend = slope[start:stop] if bends else slope[: stop - start]
         for t in range(steps):
             x = inputs[t if moves else 0, n, start:stop]
-            y, count = outputs[t, n, start:stop], unrecorded
+            y, count = outputs[t, n, column + start : column + stop], unrecorded
             if records:
                 count = counts[t, n, start:stop]
             total, sent = sums[n, start:stop], spikes[n, start:stop]
@@ -130,7 +131,7 @@ def _burst(
             elif kind == BOUNDED:
                 _cumulate_bounded(x, low, high, np.float32(first + t), total, cumulative)
             else:
-                cumulative[:] = x
+                copy_row(x, cumulative)
             _fire(cumulative, threshold[start:stop], v0, burst_limit, lower_limit, rounding,
                   sent, y, count)  # fmt: skip
 
@@ -171,9 +172,9 @@ def _refine(
     inputs: Floats, threshold: Floats, slope: Floats, floor: Any, ceiling: Any,
     limit: Any, growth: Any, decay: Any, dead_zone: Any,
     lowest: Any, highest: Any, low: Any, high: Any,
-    estimate: Floats, exponent: Floats, outputs: Floats, counts: Floats,
+    estimate: Floats, exponent: Floats, outputs: Floats, column: int, counts: Floats,
 ) -> None:  # fmt: skip
-    steps, images, size = outputs.shape
+    steps, (images, size) = len(outputs), estimate.shape
     moves, records = inputs.shape[0] > 1, counts.shape[0] > 0
     bends = len(slope) == size  # a slope for each neuron
     blocks = (size + BLOCK - 1) // BLOCK
@@ -190,14 +191,14 @@ def _refine(
             if records:
                 count = counts[t, n, start:stop]
             # the outputs may lie over the inputs: a loop over both would not be vectorised
-            given[:] = inputs[t if moves else 0, n, start:stop]
+            copy_row(inputs[t if moves else 0, n, start:stop], given)
             _powers_of_two(exponent[n, start:stop], bits)
             _correct(
                 given, threshold[start:stop],
                 bend, floor, ceiling, limit, growth, decay, dead_zone,
                 lowest, highest, low, high,
                 bits.view(np.float32), estimate[n, start:stop], exponent[n, start:stop],
-                outputs[t, n, start:stop], count,
+                outputs[t, n, column + start : column + stop], count,
             )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from onnx2snn_runtime.backends.fused_rows import (
     BLOCK,
     Floats,
     compiled,
+    copy_row,
     finish,
     make_buffers,
     one_row_per_image,
@@ -35,20 +36,20 @@ def scan(operator: IntegerIF, chunk: Chunk) -> Any:
     bounds = chunk.inputs[1:3] if operator.needs_step else (0, 0)
     numbers = [per_neuron(v, features, np.int32) for v in (threshold, offset, *bounds)]
     held = [np.ascontiguousarray(state).reshape(flat.shape[1:]) for state in chunk.states]
-    outputs, counts = make_buffers(chunk, flat)
+    outputs, column, counts = make_buffers(chunk, flat)
     limits = [np.int32(operator.attributes[name]) for name in ("lower_limit", "burst_limit")]
     _count(flat, *numbers, operator.needs_step, chunk.first_step, *limits,
-           *held, outputs, counts)  # fmt: skip
-    return finish(chunk, held, outputs, counts)
+           *held, outputs, column, counts)  # fmt: skip
+    return finish(chunk, held, outputs, column, counts)
 
 
 @compiled  # type: ignore[untyped-decorator]
 def _count(
     inputs: Floats, threshold: Integers, offset: Integers, low: Integers, high: Integers,
     bounded: bool, first: int, lower_limit: Any, burst_limit: Any,
-    sums: Integers, spikes: Integers, outputs: Floats, counts: Floats,
+    sums: Integers, spikes: Integers, outputs: Floats, column: int, counts: Floats,
 ) -> None:  # fmt: skip
-    steps, images, size = outputs.shape
+    steps, (images, size) = len(outputs), sums.shape
     moves, records = inputs.shape[0] > 1, counts.shape[0] > 0
     blocks = (size + BLOCK - 1) // BLOCK
     for job in range(images * blocks):
@@ -59,13 +60,14 @@ def _count(
         given = np.empty(stop - start, np.float32)
         for t in range(steps):
             # the outputs may lie over the inputs: a loop over both would not be vectorised
-            given[:] = inputs[t if moves else 0, n, start:stop]
+            copy_row(inputs[t if moves else 0, n, start:stop], given)
             _charge(given, low[start:stop], high[start:stop], bounded, first + t,
                     offset[start:stop], sums[n, start:stop], charged)  # fmt: skip
+            sent = outputs[t, n, column + start : column + stop]
             _fire(charged, threshold[start:stop], lower_limit, burst_limit,
-                  spikes[n, start:stop], outputs[t, n, start:stop])  # fmt: skip
+                  spikes[n, start:stop], sent)  # fmt: skip
             if records:
-                counts[t, n, start:stop] = outputs[t, n, start:stop]
+                counts[t, n, start:stop] = sent
 
 
 @compiled  # type: ignore[untyped-decorator]

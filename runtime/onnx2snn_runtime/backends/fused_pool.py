@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx2snn_runtime.backends.fused_rows import Floats, compiled, one_row_per_image
+from onnx2snn_runtime.backends.fused_rows import Floats, compiled, copy_row, one_row_per_image
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 
 
@@ -50,7 +50,9 @@ def _pool(
     steps, planes, rows, _ = outputs.shape
     height, length = sums.shape[1:]
     pixels, columns = length // block, outputs.shape[3] // block
+    span = (columns - 1) * across + 1  # windows that start at every pixel, of which some are wanted
     best = np.empty(length, np.float32)
+    widest = np.empty(span * block, np.float32)
     result = np.empty(outputs.shape[3], np.float32)
     for plane in range(planes):
         for t in range(steps):
@@ -63,18 +65,17 @@ def _pool(
                     _add(sums[plane, done], x[done])
                     done += 1
                 line = first + (max(0, -first) + apart_down - 1) // apart_down * apart_down
-                best[:] = sums[plane, line]
+                copy_row(sums[plane, line], best)
                 for other in range(line + apart_down, last + 1, apart_down):
                     _raise(best, sums[plane, other])
-                result[:] = -np.inf
+                widest[:] = -np.inf
                 for k in range(wide):
                     shift = k * apart_across - left
-                    begin = max(0, (across - 1 - shift) // across)
-                    end = min(columns, (pixels - 1 - shift) // across + 1)
+                    begin, end = max(0, -shift), min(span, pixels - shift)
                     if begin < end:
-                        start = (begin * across + shift) * block
-                        _raise_apart(result[begin * block : end * block], best[start:],
-                                     np.uint64(block), np.uint64(across * block))  # fmt: skip
+                        _raise(widest[begin * block : end * block],
+                               best[(begin + shift) * block :])  # fmt: skip
+                _pick(widest, np.uint64(block), np.uint64(across * block), result)
                 _difference(result, totals[plane, row], outputs[t, plane, row])
             for line in range(done, height):
                 _add(sums[plane, line], x[line])
@@ -89,21 +90,18 @@ def _add(sums: Floats, x: Floats) -> None:
 @compiled  # type: ignore[untyped-decorator]
 def _raise(best: Floats, values: Floats) -> None:
     for i in range(len(best)):
-        best[i] = values[i] if values[i] > best[i] else best[i]
+        best[i] = np.maximum(values[i], best[i])  # a comparison would not be vectorised
 
 
 @compiled  # type: ignore[untyped-decorator]
-def _raise_apart(best: Floats, values: Floats, block: Any, apart: Any) -> None:
+def _pick(values: Floats, block: Any, apart: Any, result: Floats) -> None:
     """Runs of ``block`` values that start ``apart`` apart; unsigned numbers index faster."""
     if block == np.uint64(1):
-        spread = values[:: np.int64(apart)]
-        for i in range(len(best)):
-            best[i] = spread[i] if spread[i] > best[i] else best[i]
+        result[:] = values[:: np.int64(apart)]
         return
-    for run in range(np.uint64(len(best)) // block):
+    for run in range(np.uint64(len(result)) // block):
         for i in range(block):
-            value, here = values[run * apart + i], run * block + i
-            best[here] = value if value > best[here] else best[here]
+            result[run * block + i] = values[run * apart + i]
 
 
 @compiled  # type: ignore[untyped-decorator]

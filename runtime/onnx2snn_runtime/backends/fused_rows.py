@@ -15,6 +15,13 @@ BLOCK = 1024  # neurons that stay in the cache over all steps of a chunk
 compiled = njit(cache=True, error_model="numpy", nogil=True)  # batches run on several threads
 
 
+@compiled  # type: ignore[untyped-decorator]
+def copy_row(source: Floats, target: Floats) -> None:
+    """An assignment of slices does the same, but not with vector instructions."""
+    for i in range(len(target)):
+        target[i] = source[i]
+
+
 def one_row_per_image(array: Any) -> Floats:
     """[C,N,*] as [C,N,D], or as [1,N,D] where it is the same at every step; no copy if it can."""
     source = array[:1] if array.strides[0] == 0 else array
@@ -30,20 +37,29 @@ def per_neuron(values: Any, features: tuple[int, ...], dtype: type = np.float32)
     return np.ascontiguousarray(np.broadcast_to(array, features)).reshape(-1)
 
 
-def make_buffers(chunk: Chunk, rows: Floats) -> tuple[Floats, Floats]:
-    """Where outputs [C,N,D] and spike counts go; counts are [0,N,D] if nobody asks for them.
+def make_buffers(chunk: Chunk, rows: Floats) -> tuple[Floats, int, Floats]:
+    """Where outputs and spike counts go.
 
     Args:
-        chunk: the chunk. Outputs lie over ``rows`` where it allows that.
+        chunk: the chunk. Outputs lie at its place if it has one, else over ``rows`` where it allows
+            that.
         rows: its input, as `one_row_per_image` gives it.
+
+    Returns:
+        An array [C,N,*] for outputs, the first of D columns that they take, and an array [C,N,D]
+        for counts, [0,N,D] if nobody asks for them.
     """
     steps, (images, size) = len(chunk.inputs[0]), rows.shape[1:]
+    counts = np.empty((steps if chunk.record else 0, images, size), dtype=np.float32)
+    if chunk.place is not None:
+        return chunk.place.rows, chunk.place.first, counts
     reuse = chunk.reusable and len(rows) == steps
-    outputs = rows if reuse else np.empty((steps, images, size), dtype=np.float32)
-    return outputs, np.empty((steps if chunk.record else 0, images, size), dtype=np.float32)
+    return rows if reuse else np.empty((steps, images, size), dtype=np.float32), 0, counts
 
 
-def finish(chunk: Chunk, held: Sequence[Any], outputs: Floats, counts: Floats) -> Floats:
+def finish(
+    chunk: Chunk, held: Sequence[Any], outputs: Floats, first: int, counts: Floats
+) -> Floats:
     """Give the chunk its last states, which are ``held`` [N,D], and its counts; returns y [C,N,*].
 
     Rows become what they were, [N,*].
@@ -52,4 +68,5 @@ def finish(chunk: Chunk, held: Sequence[Any], outputs: Floats, counts: Floats) -
     chunk.states[len(chunk.states) - len(held) :] = [state.reshape(shape) for state in held]
     if chunk.record:
         chunk.counts = counts.reshape(len(counts), *shape)
-    return outputs.reshape(len(outputs), *shape)
+    size = counts.shape[2]
+    return outputs[:, :, first : first + size].reshape(len(outputs), *shape)

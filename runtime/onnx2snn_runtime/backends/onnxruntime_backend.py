@@ -97,6 +97,14 @@ class OnnxruntimeBackend(Backend):
                 return fused.scan(operator, chunk)
         return operator.scan(self.xp, chunk)
 
+    def writes_shares(self, operator: StatefulOperator) -> bool:
+        """Where there is a fused kernel of a neuron."""
+        if self.fused:
+            from onnx2snn_runtime.backends import fused
+
+            return operator.spiking and fused.handles(operator)
+        return False
+
 
 def _providers(is_alone: bool) -> list[Any]:
     """Where a session may run, the preferred place first."""

@@ -5,6 +5,7 @@ from onnx2snn_runtime.neurons.activations import ACTIVATIONS, COMPOSITES, Activa
 from onnx2snn_runtime.neurons.operator import (
     FAMILIES,
     Chunk,
+    Place,
     Signature,
     StatefulOperator,
     parse_node,
@@ -16,6 +17,7 @@ __all__ = [
     "FAMILIES",
     "Activation",
     "Chunk",
+    "Place",
     "Signature",
     "StatefulOperator",
     "parse_node",

@@ -63,6 +63,18 @@ class Range(NamedTuple):
         return f"{name} must be {kind} in {self.low:g}..{self.high:g}, found {str(value)[:40]}"
 
 
+class Place(NamedTuple):
+    """Where outputs are to be written: columns of a larger array.
+
+    Attributes:
+        rows: the array, float32 [C,N,D].
+        first: the first column.
+    """
+
+    rows: Array
+    first: int
+
+
 @dataclass
 class Chunk:
     """Everything an operator sees of C timesteps of N images.
@@ -76,6 +88,8 @@ class Chunk:
         counts: filled with spike counts [C,N,*] by spiking operators when ``record`` is set.
         reusable: nobody else reads the input: the outputs may be written into its memory.
         block: channels that lie side by side in memory (see ``blocks``), 1 where none do.
+        place: where the outputs are to be written, if not to an array of their own; only given to
+            laws that know of it.
         scale: factor of the first input, broadcastable to [N,*] with one image, or None.
         bias: what is added to it then, likewise.
         residual: a second signal [C,N,*], added last: (x · scale + bias) + residual; or None.
@@ -94,6 +108,7 @@ class Chunk:
     counts: Array | None = field(default=None)
     reusable: bool = False
     block: int = 1
+    place: Place | None = None
     scale: Array | None = None
     bias: Array | None = None
     residual: Array | None = None
@@ -300,6 +315,7 @@ __all__ = [
     "Array",
     "Chunk",
     "Evaluate",
+    "Place",
     "Range",
     "Signature",
     "StatefulOperator",
