@@ -16,10 +16,10 @@ from onnx2snn.layer_statistics import LayerStatistics, refines
 from onnx2snn.passes import normalise
 from onnx2snn.pool_first import pool_first
 from onnx2snn.verify import class_agreement, relative_error
-from onnx2snn_runtime.data import input_batches, open_inputs
-from onnx2snn_runtime.errors import DataError, UsageError
+from onnx2snn_runtime.errors import UsageError
+from onnx2snn_runtime.input_preprocessing import Preprocessings
+from onnx2snn_runtime.inputs import open_inputs
 from onnx2snn_runtime.network import Network, check_timesteps, load
-from onnx2snn_runtime.preprocessing import Preprocessing
 
 IMAGES = 64
 Progress = Callable[[int, int], None]
@@ -33,7 +33,7 @@ def compare(
     timesteps: int | None = None,
     limit: int = IMAGES,
     batch_size: int | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessings | None = None,
     backend: str = "auto",
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -71,26 +71,17 @@ def compare(
     statistics = LayerStatistics(network, steps)
     ann, notes = reference(model, network, statistics.tensors)
     run = network.backend.compile(ann)
-    datasets = open_inputs(data, list(network.input_shapes))
-    count = min(limit, *(dataset.count for dataset in datasets.values()))
-    shapes = {
-        name: tuple(None if isinstance(size, str) else size for size in shape[1:])
-        for name, shape in network.input_shapes.items()
-    }
+    inputs = open_inputs(data, list(network.input_shapes))
+    count = min(limit, inputs.count)
     outputs = _Outputs(list(network.plan.outputs))
     steps_of_pictures = preprocessing or network.preprocessing
     size = batch_size or statistics.batch_size
-    for images in input_batches(datasets, size, shapes, steps_of_pictures):
-        left = count - statistics.images
-        feeds, _ = network.check_feeds({name: array[:left] for name, array in images.items()})
+    for piece in inputs.pieces(size, network.input_shapes, steps_of_pictures, count):
+        feeds, _ = network.check_feeds(piece.feeds())
         expected = run(feeds)
         answers = statistics.run(feeds, expected)
         outputs.add(answers[steps], expected)
         progress(statistics.images, count)
-        if statistics.images >= count:
-            break
-    if not statistics.images:
-        raise DataError("there is no image to compare")
     layers = statistics.reports()
     name, cause = first_departure(layers, network.metadata, finite=outputs.finite)
     return {

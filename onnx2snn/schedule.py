@@ -18,8 +18,8 @@ import onnx
 
 from onnx2snn.totals import Totals
 from onnx2snn_runtime.backends import EXACT
-from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.errors import BackendError
+from onnx2snn_runtime.inputs import Piece
 from onnx2snn_runtime.network import Network
 
 MOST_TRIES = 3
