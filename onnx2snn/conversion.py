@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx_ir
 
 from onnx2snn import __version__
 from onnx2snn.batch_statistics import read_statistics
@@ -16,7 +15,7 @@ from onnx2snn.calibrate import check_rule
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.integer.build import PRECISIONS, to_integers
-from onnx2snn.passes import normalise
+from onnx2snn.passes import normalise, to_proto
 from onnx2snn.preparation import Preparation, Progress, prepare
 from onnx2snn.recipes import Recipe, find_recipe
 from onnx2snn.spiking_model import SpikingModel
@@ -123,7 +122,7 @@ def convert(
         raise ModelError(
             f"the model cannot be executed: {problem.message}", problem.findings
         ) from problem
-    network = onnx_ir.to_proto(normal)
+    network = to_proto(normal)
     if precision == "int8":
         network = with_neurons_between(network)
     check_shapes(network)

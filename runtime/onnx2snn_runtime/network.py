@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from onnx2snn_runtime.backends import EXACT, Backend, open_backend
+from onnx2snn_runtime.beside import kept_alive
 from onnx2snn_runtime.early_exit import ExitRule, run_batch
 from onnx2snn_runtime.engine import Engine, Observer
 from onnx2snn_runtime.errors import BackendError, DataError, UsageError
@@ -98,6 +99,7 @@ class Network:
         compute: str = EXACT,
     ) -> None:
         self.model, self.memory = model, memory
+        self._weights = kept_alive(model)
         self.metadata = read_metadata(model)
         self.plan: Plan = make_plan(model)
         self.preprocessing: Preprocessings | None = from_document(
