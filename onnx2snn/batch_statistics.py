@@ -15,9 +15,10 @@ from statistics import NormalDist
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto
 
 from onnx2snn.calibrate import Histogram
+from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.nodes import attributes_of, run_node
 from onnx2snn_runtime.plan import tensor_shape
 
@@ -48,7 +49,7 @@ def read_statistics(source: onnx.ModelProto, network: onnx.ModelProto) -> dict[s
     for node in source.graph.node:
         if node.op_type != "BatchNormalization" or not set(node.input[1:3]) <= set(arrays):
             continue
-        gain, shift = (numpy_helper.to_array(arrays[name]) for name in node.input[1:3])
+        gain, shift = (array_of(arrays[name]) for name in node.input[1:3])
         name = node.output[0] if node.output[0] in present else node.input[0]
         found[name] = Moments(shift.astype(np.float64), np.square(gain.astype(np.float64)))
     return found
@@ -99,9 +100,7 @@ def _activate(network: onnx.ModelProto, node: NodeProto, moments: Moments) -> ND
     quantiles = (moments.mean + spread).astype(np.float32)
     opset = next(item.version for item in network.opset_import if not item.domain)
     constants = {
-        item.name: numpy_helper.to_array(item)
-        for item in network.graph.initializer
-        if item.name in node.input
+        item.name: array_of(item) for item in network.graph.initializer if item.name in node.input
     }
     shaped = quantiles.reshape(*quantiles.shape, *(1,) * (rank - 2))
     result: NDArray[np.float32] = run_node(node, {node.input[0]: shaped, **constants}, opset)[0]

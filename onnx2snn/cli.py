@@ -17,6 +17,7 @@ from onnx2snn_runtime.run_command import (
     add_backend_arguments,
     add_clobber_argument,
     add_exit_argument,
+    add_preprocess_argument,
     add_run_arguments,
 )
 
@@ -102,7 +103,7 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target-drop", type=float, metavar="PTS",
                         help="search the least energy that loses at most these")  # fmt: skip
     parser.add_argument("--max-timesteps", type=int, default=8, help="for --target-drop (8)")
-    parser.add_argument("--preprocess", metavar="SPEC", help="imagenet, unit, none or mean=…,std=…")
+    add_preprocess_argument(parser, "imagenet, unit, none or mean=…,std=…")
     parser.add_argument("--input-shape", action="append", default=[], metavar="NAME:1,3,32,32",
                         help="sizes that the model leaves open")  # fmt: skip
     parser.add_argument("--exit-loss", type=float, default=0.1, metavar="PTS",
@@ -137,7 +138,7 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", metavar="OUT.html", help="write one page with all of it")
     parser.add_argument("--report-image", type=int, default=0, metavar="INDEX",
                         help="the image that the page follows over time (0)")  # fmt: skip
-    parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
+    add_preprocess_argument(parser, "override the stored preprocessing")
     add_limit_arguments(parser)
     add_backend_arguments(parser)
     add_exit_argument(parser)
@@ -153,7 +154,7 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--worst-first", action="store_true", help="order the layers by error")
     parser.add_argument("--top", type=int, metavar="N", help="only the first N rows")
     parser.add_argument("--plot", metavar="OUT.svg", help="draw the errors of all layers")
-    parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
+    add_preprocess_argument(parser, "override the stored preprocessing")
     add_backend_arguments(parser)
     add_limit_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")

@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir
 
 from onnx2snn.calibrate import with_outputs
 from onnx2snn.conversion import read
 from onnx2snn.departure import first_departure
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.layer_statistics import LayerStatistics, refines
-from onnx2snn.passes import normalise
+from onnx2snn.passes import normalise, to_proto
 from onnx2snn.pool_first import pool_first
 from onnx2snn.verify import class_agreement, relative_error
-from onnx2snn_runtime.data import input_batches, open_inputs
-from onnx2snn_runtime.errors import DataError, UsageError
+from onnx2snn_runtime.backends import Runner
+from onnx2snn_runtime.errors import UsageError
+from onnx2snn_runtime.input_preprocessing import Preprocessings
+from onnx2snn_runtime.inputs import open_inputs
 from onnx2snn_runtime.network import Network, check_timesteps, load
-from onnx2snn_runtime.preprocessing import Preprocessing
 
 IMAGES = 64
 Progress = Callable[[int, int], None]
@@ -33,7 +33,7 @@ def compare(
     timesteps: int | None = None,
     limit: int = IMAGES,
     batch_size: int | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessings | None = None,
     backend: str = "auto",
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -69,28 +69,18 @@ def compare(
     wanted = network.recommended_timesteps if timesteps is None else timesteps
     (steps,) = check_timesteps(wanted, {}, sequence=False)
     statistics = LayerStatistics(network, steps)
-    ann, notes = reference(model, network, statistics.tensors)
-    run = network.backend.compile(ann)
-    datasets = open_inputs(data, list(network.input_shapes))
-    count = min(limit, *(dataset.count for dataset in datasets.values()))
-    shapes = {
-        name: tuple(None if isinstance(size, str) else size for size in shape[1:])
-        for name, shape in network.input_shapes.items()
-    }
+    run, notes = reference(model, network, statistics.tensors)
+    inputs = open_inputs(data, list(network.input_shapes))
+    count = min(limit, inputs.count)
     outputs = _Outputs(list(network.plan.outputs))
     steps_of_pictures = preprocessing or network.preprocessing
     size = batch_size or statistics.batch_size
-    for images in input_batches(datasets, size, shapes, steps_of_pictures):
-        left = count - statistics.images
-        feeds, _ = network.check_feeds({name: array[:left] for name, array in images.items()})
+    for piece in inputs.pieces(size, network.input_shapes, steps_of_pictures, count):
+        feeds, _ = network.check_feeds(piece.feeds())
         expected = run(feeds)
         answers = statistics.run(feeds, expected)
         outputs.add(answers[steps], expected)
         progress(statistics.images, count)
-        if statistics.images >= count:
-            break
-    if not statistics.images:
-        raise DataError("there is no image to compare")
     layers = statistics.reports()
     name, cause = first_departure(layers, network.metadata, finite=outputs.finite)
     return {
@@ -106,8 +96,8 @@ def compare(
 
 def reference(
     model: str | Path | onnx.ModelProto, network: Network, tensors: list[str]
-) -> tuple[onnx.ModelProto, list[str]]:
-    """The ANN in its normal form with every layer among its outputs, and remarks.
+) -> tuple[Runner, list[str]]:
+    """The ANN in its normal form, ready to tell every layer, and remarks.
 
     Raises:
         UsageError: it is not the network that the SNN was made of.
@@ -116,7 +106,7 @@ def reference(
     inputs = [value.name for value in source.graph.input]
     shapes = {name: shape for name, shape in network.input_shapes.items() if name in inputs}
     normal, _ = normalise(source, input_shapes=shapes, run=network.backend.compile)
-    ann = onnx_ir.to_proto(normal)
+    ann = to_proto(normal)
     if refines(network.metadata):
         ann, _ = pool_first(ann)  # as the conversion did
     if network.metadata.get("integer"):
@@ -134,7 +124,7 @@ def reference(
     notes = []
     if isinstance(model, str | Path) and stored and stored != digest:
         notes.append("the SNN was converted from another file than this one (sha256 differs)")
-    return with_outputs(ann, tensors), notes
+    return network.backend.compile(with_outputs(ann, tensors)), notes
 
 
 class _Outputs:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx_ir
 
 from onnx2snn import __version__
 from onnx2snn.batch_statistics import read_statistics
@@ -16,7 +15,7 @@ from onnx2snn.calibrate import check_rule
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.integer.build import PRECISIONS, to_integers
-from onnx2snn.passes import normalise
+from onnx2snn.passes import normalise, to_proto
 from onnx2snn.preparation import Preparation, Progress, prepare
 from onnx2snn.recipes import Recipe, find_recipe
 from onnx2snn.spiking_model import SpikingModel
@@ -24,13 +23,13 @@ from onnx2snn.tune import tune
 from onnx2snn.tune_exit import DEFAULT_LOSS, tune_on
 from onnx2snn.verify import verify
 from onnx2snn_runtime.backends import open_backend
-from onnx2snn_runtime.data import open_inputs
 from onnx2snn_runtime.errors import BackendError, ModelError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
 from onnx2snn_runtime.inference import check_shapes
+from onnx2snn_runtime.input_preprocessing import Preprocessings, by_input, to_document, told
+from onnx2snn_runtime.inputs import open_inputs
 from onnx2snn_runtime.model_checks import check_model
-from onnx2snn_runtime.preprocessing import Preprocessing
 
 CALIBRATION_SAMPLES = 512
 MAX_TIMESTEPS = 8
@@ -51,7 +50,7 @@ def convert(
     per_channel: bool | None = None,
     target_drop: float | None = None,
     max_timesteps: int = MAX_TIMESTEPS,
-    preprocess: str | Preprocessing | None = None,
+    preprocess: str | Preprocessings | Mapping[str, str] | None = None,
     input_shapes: Mapping[str, Sequence[int | str]] | None = None,
     exit_loss: float = DEFAULT_LOSS,
     precision: str = "float",
@@ -66,7 +65,7 @@ def convert(
     Args:
         model: path of an ONNX file, or the model itself.
         calibration: images for the thresholds: a path or an array (see ``open_data``), for several
-            inputs a mapping or an ``.npz`` by their names; None takes noise and warns.
+            inputs a mapping, an ``.npz`` or a folder by their names; None takes noise and warns.
         calibration_samples: how many of them at most.
         recipe: ``fast`` (the default), ``paper``, ``if``, ``refine``, or a ``Recipe``.
         burst: burst limit γ, spikes per neuron and step at most.
@@ -78,7 +77,8 @@ def convert(
         target_drop: choose the settings: the least energy whose expected loss of accuracy on new
             images is at most this many points. With a recipe only its settings are searched.
         max_timesteps: steps at most, for ``target_drop``.
-        preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``.
+        preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``; for
+            several inputs also a mapping by their names.
         input_shapes: sizes of dynamic inputs, batch first.
         exit_loss: points of accuracy that early exit may be expected to cost (`tune_exit`).
         precision: ``float``, or ``int8``: the network computes in whole numbers with weights of
@@ -108,12 +108,13 @@ def convert(
     check_precision(precision, starts)
     check_options(starts, calibration_samples, target_drop, max_timesteps, exit_loss)
     engine, _ = open_backend(backend)
-    steps = preprocess if isinstance(preprocess, Preprocessing) else Preprocessing.parse(preprocess)
+    steps = told(preprocess)
     ann, digest = read(model)
     weights = {item.name for item in ann.graph.initializer}
     inputs = [value.name for value in ann.graph.input if value.name not in weights]
-    datasets = {} if calibration is None else open_inputs(calibration, inputs)
-    source = CalibrationSource(datasets, calibration_samples, steps, seed)
+    by_input(steps, inputs)  # names of no input are refused
+    data = None if calibration is None else open_inputs(calibration, inputs)
+    source = CalibrationSource(data, calibration_samples, steps, seed)
 
     try:
         normal, notes = normalise(ann, input_shapes=input_shapes or {}, run=engine.compile)
@@ -121,7 +122,7 @@ def convert(
         raise ModelError(
             f"the model cannot be executed: {problem.message}", problem.findings
         ) from problem
-    network = onnx_ir.to_proto(normal)
+    network = to_proto(normal)
     if precision == "int8":
         network = with_neurons_between(network)
     check_shapes(network)
@@ -164,7 +165,7 @@ def convert(
         "integer": built.record,
         "recommended_t": settings.recommended_timesteps,
         "layers": [layer.as_dict() for layer in result.layers],
-        "preprocessing": steps.to_json() if steps else None,
+        "preprocessing": to_document(steps),
         "source_sha256": digest,
         "calibration": {"images": source.count, "noise": source.is_noise,
                         "from_statistics": preparation.from_statistics},

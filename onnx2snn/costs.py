@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, helper
 
+from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.format import DOMAIN
 from onnx2snn_runtime.neurons import parse_node
 from onnx2snn_runtime.nodes import attributes_of, run_node
@@ -63,7 +64,7 @@ def is_window_sum(node: NodeProto, weights: Mapping[str, onnx.TensorProto]) -> b
     channels, *per_group = weights[node.input[1]].dims[:2]
     group = attributes_of(node).get("group", 1)
     depthwise = group == channels and per_group == [1]
-    return depthwise and bool((numpy_helper.to_array(weights[node.input[1]]) == 1).all())
+    return depthwise and bool((array_of(weights[node.input[1]]) == 1).all())
 
 
 class FanOut:
@@ -148,9 +149,7 @@ class FanOut:
             if name and name not in self.weights
         }
         constants = {
-            name: numpy_helper.to_array(self.weights[name])
-            for name in node.input
-            if name in self.weights
+            name: array_of(self.weights[name]) for name in node.input if name in self.weights
         }
         result, *_ = run_node(node, {**feeds, **constants}, self.opset)
         moved = np.rint(result).astype(np.int64).reshape(-1)
@@ -181,7 +180,7 @@ def _axes(owner: FanOut, node: NodeProto, rank: int) -> set[int]:
     if node.op_type == "GlobalAveragePool":
         return set(range(2, rank))
     if len(node.input) > 1 and node.input[1] in owner.weights:
-        given = numpy_helper.to_array(owner.weights[node.input[1]]).reshape(-1).tolist()
+        given = array_of(owner.weights[node.input[1]]).reshape(-1).tolist()
         return {int(axis) % rank for axis in given} or set(range(rank))
     return set(range(rank))
 
@@ -199,7 +198,7 @@ def weights_met(
     node: NodeProto, weights: dict[str, onnx.TensorProto], shapes: dict[str, tuple[int, ...]]
 ) -> Array:
     """Number of nonzero weights that each input element of a weighted node meets, [1,*]."""
-    array = numpy_helper.to_array(weights[node.input[1]])
+    array = array_of(weights[node.input[1]])
     attributes = attributes_of(node)
     shape, out = shapes[node.input[0]], shapes[node.output[0]]
     if node.op_type in ("Gemm", "MatMul"):

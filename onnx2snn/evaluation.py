@@ -16,11 +16,11 @@ from onnx2snn.stand_in import to_ann
 from onnx2snn.totals import Totals
 from onnx2snn.typical import TypicalMethod
 from onnx2snn.walk import Walk
-from onnx2snn_runtime.data import open_data
-from onnx2snn_runtime.errors import DataError, UsageError
+from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.files import load_model
+from onnx2snn_runtime.input_preprocessing import Preprocessings, specs
+from onnx2snn_runtime.inputs import open_inputs
 from onnx2snn_runtime.network import Network, check_timesteps, load
-from onnx2snn_runtime.preprocessing import Preprocessing
 
 DEFAULT_TIMESTEPS = (1, 2, 4, 8)
 
@@ -39,7 +39,7 @@ def evaluate(
     threads: int | None = None,
     workers: int | None = None,
     ray: str | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessings | None = None,
     resume: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def evaluate(
 
     Args:
         network: a loaded network, or the path of a ``.snn.onnx`` file.
-        data: images, with or without labels (see ``open_data``).
+        data: images, with or without labels (see ``open_inputs``).
         timesteps: steps after which the answer is measured.
         against: the ANN to compare with; default: the ANN that the SNN file stands for.
         limit: use only the first images.
@@ -61,7 +61,7 @@ def evaluate(
         workers: processes that share the work, default 1, with ``ray`` as many as the cluster has
             processors (or GPUs) for; the result is the same to the last digit.
         ray: ``auto`` or the address of a Ray cluster whose machines share the work.
-        preprocessing: overrides what is stored in the file.
+        preprocessing: overrides what is stored in the file; of all inputs, or by their names.
         resume: keep a journal beside this file (the network's), and go on where an evaluation
             of the same network, data and settings was stopped.
         progress: is told how many images of how many are done.
@@ -79,28 +79,26 @@ def evaluate(
         network = load(network, backend=backend, threads=threads)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}")
-    if len(network.input_shapes) != 1:
-        raise DataError("eval feeds networks with one input; this one has several")
     steps = check_timesteps(list(timesteps), {}, sequence=False)
-    dataset = open_data(data)
-    count = dataset.count if limit is None else min(limit, dataset.count)
+    images = open_inputs(data, list(network.input_shapes))
+    count = images.count if limit is None else min(limit, images.count)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers must be at least 1, got {workers}")
     size, applied = batch_size or network.images_to_read, preprocessing or network.preprocessing
     evaluation = _Evaluation(network, against, steps, early_exit)
     method = TypicalMethod(network, evaluation.task.against) if typical else None
-    walk = Walk(network, dataset, count, size, applied, workers, ray, progress)
+    walk = Walk(network, images, count, size, applied, workers, ray, progress)
     with _Journals(resume, lambda: {
         "network": model_digest(network.model),
         "ann": model_digest(evaluation.reference),
-        "data": dataset.sha256(),
+        "data": images.sha256(),
         "images": count,
         "timesteps": steps,
         "early_exit": early_exit,
         "batch_size": size,
         "backend": network.backend.name,
         "compute": network.backend.compute,
-        "preprocessing": applied.spec() if applied else None,
+        "preprocessing": specs(applied),
     }) as journals:  # fmt: skip
         result = evaluation.run(walk, journals.open("evaluation"))
         if method is not None:

@@ -16,9 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+import numpy as np
 import onnx
 
 from onnx2snn import __version__
+from onnx2snn_runtime.beside import array_of, is_beside
 from onnx2snn_runtime.disk import StrPath, shown, sync_folder
 from onnx2snn_runtime.errors import StorageError, UsageError
 
@@ -35,6 +37,11 @@ def model_digest(model: onnx.ModelProto) -> str:
              model.metadata_props, model.opset_import)  # fmt: skip
     for messages in parts:
         for message in messages:
+            if isinstance(message, onnx.TensorProto) and is_beside(message):
+                values = np.ascontiguousarray(array_of(message))
+                digest.update(f"{message.name}{message.data_type}{message.dims}".encode())
+                digest.update(hashlib.sha256(values.reshape(-1).view(np.uint8).data).digest())
+                continue
             digest.update(hashlib.sha256(message.SerializeToString(deterministic=True)).digest())
         digest.update(b"|")
     return digest.hexdigest()

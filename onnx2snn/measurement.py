@@ -15,8 +15,8 @@ from onnx2snn.exit_score import EarlyExitScore
 from onnx2snn.stand_in import equal_bits, to_ann
 from onnx2snn.totals import Totals, squares
 from onnx2snn_runtime.backends.base import Runner
-from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.errors import DataError
+from onnx2snn_runtime.inputs import Piece
 from onnx2snn_runtime.network import Network
 
 Array = Any
@@ -63,7 +63,7 @@ class Measurement:
         Raises:
             DataError: the images do not fit, or a label is out of range.
         """
-        feeds, _ = self.network.check_feeds(piece.images())
+        feeds, _ = self.network.check_feeds(piece.feeds())
         labels = piece.labels
         expected = self.ann(feeds)
         first = next(iter(expected.values()))

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto
 
+from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.errors import Finding, UnsupportedError, UsageError
 from onnx2snn_runtime.format import DOMAIN
 from onnx2snn_runtime.nodes import attributes_of
@@ -85,7 +86,7 @@ class _Exporter:
         self.graph = model.graph
         self.plan = make_plan(model)
         self.units = {unit.output: unit for unit in self.plan.stateful}
-        self.arrays = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+        self.arrays = {i.name: array_of(i) for i in model.graph.initializer}
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.signals: dict[str, Signal] = {}

@@ -13,8 +13,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import onnx
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, helper
 
+from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.nodes import attributes_of
 from onnx2snn_runtime.plan import Shape, tensor_shape
@@ -110,7 +111,7 @@ def _find(model: onnx.ModelProto) -> _Swap | None:
 def _commutes(node: NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
     """Whether the node is a nondecreasing function, the same all over a window."""
     if node.op_type == "BatchNormalization" and node.input[1] in constants:
-        return bool((numpy_helper.to_array(constants[node.input[1]]) > 0).all())
+        return bool((array_of(constants[node.input[1]]) > 0).all())
     entry = ACTIVATIONS.get(node.op_type)
     if entry is None:
         return False
@@ -119,7 +120,7 @@ def _commutes(node: NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
     if node.op_type == "PRelu":
         if node.input[1] not in constants:
             return False
-        slope = numpy_helper.to_array(constants[node.input[1]])
+        slope = array_of(constants[node.input[1]])
         windowed = slope.shape[1:] if slope.ndim < CHANNELS + 2 else slope.shape[CHANNELS + 1 :]
         return bool((slope >= 0).all()) and all(size == 1 for size in windowed)
     return entry.nondecreasing

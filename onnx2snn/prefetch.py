@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from onnx2snn_runtime.backends import Backend
-from onnx2snn_runtime.dataset import Piece
+from onnx2snn_runtime.dataset import Part
+from onnx2snn_runtime.inputs import Feeds, Piece
 
 Item = TypeVar("Item")
 
@@ -20,17 +21,23 @@ def prefetched(pieces: Iterator[Piece], backend: Backend) -> Iterator[Piece]:
         yield from pieces
         return
     with ThreadPoolExecutor(1) as pool:
-        decoded = _one_ahead((piece, pool.submit(piece.images)) for piece in pieces)
-        yield from _one_ahead(_staged(piece, images, backend) for piece, images in decoded)
+        decoded = _one_ahead((piece, pool.submit(piece.feeds)) for piece in pieces)
+        yield from _one_ahead(_staged(piece, feeds, backend) for piece, feeds in decoded)
 
 
-def _staged(piece: Piece, images: "Future[Any]", backend: Backend) -> Piece:
-    """A piece whose images are ready and on their way to the device."""
-    if images.exception() is not None:
+def _staged(piece: Piece, feeds: "Future[Feeds]", backend: Backend) -> Piece:
+    """A piece whose images are ready and, if the network has one input, on their way."""
+    if feeds.exception() is not None:
         return piece  # it raises again when it is measured
-    ready = images.result()
-    backend.stage(ready)
-    return replace(piece, prepare=lambda stored: ready)
+    ready = feeds.result()
+    if len(ready) == 1:  # a device has memory for two arrays: one in use, one to come
+        for images in ready.values():
+            backend.stage(images)
+    return replace(piece, parts={name: Part(images, _as_it_is) for name, images in ready.items()})
+
+
+def _as_it_is(stored: Any) -> Any:
+    return stored
 
 
 def _one_ahead(items: Iterator[Item]) -> Iterator[Item]:

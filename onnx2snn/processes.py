@@ -12,8 +12,8 @@ from typing import cast
 
 from onnx2snn.schedule import Crew, Event, Job, Task, result_of
 from onnx2snn_runtime.backends import usable_processors
-from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.errors import BackendError
+from onnx2snn_runtime.inputs import Piece
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.schedule import default_memory
 

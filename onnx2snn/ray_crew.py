@@ -15,8 +15,8 @@ from typing import Any
 
 from onnx2snn import __version__
 from onnx2snn.schedule import Crew, Event, Job, Task, result_of
-from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.errors import BackendError, UsageError
+from onnx2snn_runtime.inputs import Piece
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.schedule import default_memory
 

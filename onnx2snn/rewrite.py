@@ -14,6 +14,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.classify import Placed, Role
 from onnx2snn.recipes import Recipe
+from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.errors import UnsupportedError
 from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT, PRODUCER
 from onnx2snn_runtime.neurons import (
@@ -203,7 +204,7 @@ class _Writer:
     def value_range(self, node: NodeProto) -> tuple[float, float]:
         """Infimum and supremum of an activation."""
         if node.op_type == "Clip":
-            ends = [numpy_helper.to_array(self.arrays[name]) for name in node.input[1:3]]
+            ends = [array_of(self.arrays[name]) for name in node.input[1:3]]
             low, high = float(ends[0].min()), float(ends[1].max())
             return (-np.inf if low <= -HUGE else low), (np.inf if high >= HUGE else high)
         entry = ACTIVATIONS[node.op_type]

@@ -10,8 +10,9 @@ import pickle
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import onnx
@@ -19,8 +20,9 @@ import onnx
 from onnx2snn.prefetch import prefetched
 from onnx2snn.totals import Totals
 from onnx2snn_runtime.backends import EXACT
-from onnx2snn_runtime.dataset import Piece
+from onnx2snn_runtime.beside import map_again, mapped_files
 from onnx2snn_runtime.errors import BackendError
+from onnx2snn_runtime.inputs import Piece
 from onnx2snn_runtime.network import Network
 
 MOST_TRIES = 3
@@ -46,6 +48,7 @@ class Job:
         threads: CPU threads of a worker.
         memory: bytes that states and activations of a worker may take, None for the default.
         compute: arithmetic of convolutions and matrix products.
+        files: what the weights of large models lie in.
     """
 
     model: onnx.ModelProto
@@ -54,9 +57,11 @@ class Job:
     threads: int | None
     memory: int | None
     compute: str = EXACT
+    files: Mapping[str, Path] = field(default_factory=mapped_files)
 
     def open(self) -> Callable[[Piece], Totals]:
         """Load the network; returns what measures a batch."""
+        map_again(self.files)
         network = Network(
             self.model, backend=self.backend, threads=self.threads, memory=self.memory,
             compute=self.compute,

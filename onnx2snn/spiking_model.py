@@ -14,6 +14,7 @@ from onnx2snn.recipes import Recipe
 from onnx2snn.tune import Tuning
 from onnx2snn.verify import Check
 from onnx2snn.work import Work, measure_work
+from onnx2snn_runtime.beside import kept_alive
 from onnx2snn_runtime.files import save_model
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import tensor_shape
@@ -77,6 +78,10 @@ class SpikingModel:
     notes: list[Any]
     tuning: Tuning | None = None
     integer: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Keep what lies beside the messages."""
+        self._weights = kept_alive(self.proto, self.ann)
 
     @property
     def layers(self) -> list[Layer]:

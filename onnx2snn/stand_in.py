@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
+from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.format import DOMAIN, NEXT
 from onnx2snn_runtime.neurons import COMPOSITES, parse_node, spelled_out
 
@@ -47,7 +48,7 @@ def to_ann(
             if not operator.activation.is_standard(opset):
                 plain.domain = COMPOSITES
             stored = node.input[operator.signature.inputs] if operator.spiking else ""
-            threshold = numpy_helper.to_array(arrays[stored]) if stored else np.ones(1, np.float32)
+            threshold = array_of(arrays[stored]) if stored else np.ones(1, np.float32)
             if operator.sends_counts:
                 *before, plain = _counted(plain, stored)
                 nodes.extend(before)

@@ -23,8 +23,8 @@ from onnx2snn.stand_in import to_ann
 from onnx2snn.totals import Totals
 from onnx2snn.walk import Walk
 from onnx2snn_runtime.backends import Runner
-from onnx2snn_runtime.dataset import Piece
 from onnx2snn_runtime.errors import UsageError
+from onnx2snn_runtime.inputs import Piece
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import make_plan
 
@@ -97,7 +97,7 @@ class RoundMeasurement:
 
     def measure(self, piece: Piece) -> Totals:
         """Run one batch."""
-        feeds, _ = self.network.check_feeds(piece.images())
+        feeds, _ = self.network.check_feeds(piece.feeds())
         classes = piece.labels
         if self.ann is not None:
             classes = next(iter(self.ann(feeds).values())).argmax(axis=1)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from onnx2snn.processes import ProcessCrew, share_of
 from onnx2snn.schedule import Here, Scheduler, Task, Team
 from onnx2snn.totals import Totals
-from onnx2snn_runtime.dataset import Dataset, Piece
+from onnx2snn_runtime.input_preprocessing import Preprocessings
+from onnx2snn_runtime.inputs import InputData, Piece
 from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Walk:
 
     Attributes:
         network: the network that takes the images.
-        dataset: the images.
+        data: the images.
         count: how many of them.
         batch_size: images at once.
         preprocessing: for images that are stored as bytes.
@@ -29,10 +29,10 @@ class Walk:
     """
 
     network: Network
-    dataset: Dataset
+    data: InputData
     count: int
     batch_size: int
-    preprocessing: Preprocessing | None
+    preprocessing: Preprocessings | None
     workers: int | None
     ray: str | None
     progress: Callable[[int, int], None]
@@ -61,9 +61,8 @@ class Walk:
 
     def pieces(self) -> Iterator[Piece]:
         """All batches."""
-        ((_, shape),) = self.network.input_shapes.items()
-        expected = tuple(None if isinstance(size, str) else size for size in shape[1:])
-        return self.dataset.pieces(self.batch_size, expected, self.preprocessing, self.count)
+        shapes = self.network.input_shapes
+        return self.data.pieces(self.batch_size, shapes, self.preprocessing, self.count)
 
     def scheduler(self, task: Task, images: int) -> Scheduler:
         """Who measures so many images."""

@@ -8,7 +8,7 @@ from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn_runtime.cli import printable
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.files import check_writable, write_text_atomic
-from onnx2snn_runtime.preprocessing import Preprocessing
+from onnx2snn_runtime.input_preprocessing import parse_all
 from onnx2snn_runtime.run_command import check_backend_arguments, open_network
 
 
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
             timesteps=options.timesteps,
             limit=options.limit,
             batch_size=options.batch_size,
-            preprocessing=Preprocessing.parse(options.preprocess),
+            preprocessing=parse_all(options.preprocess),
             progress=lambda done, total: progress("compare", done, total),
         )
     if options.plot:

@@ -14,6 +14,7 @@ from onnx2snn_runtime.cli import printable
 from onnx2snn_runtime.disk import stat_path
 from onnx2snn_runtime.errors import ModelError, UnsupportedError, UsageError
 from onnx2snn_runtime.files import check_writable
+from onnx2snn_runtime.input_preprocessing import parse_all
 
 NOT_VERIFIED = 1
 
@@ -58,7 +59,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
             per_channel=options.per_channel,
             target_drop=options.target_drop,
             max_timesteps=options.max_timesteps,
-            preprocess=options.preprocess,
+            preprocess=parse_all(options.preprocess),
             input_shapes=parse_shapes(options.input_shape),
             exit_loss=options.exit_loss,
             precision=options.precision,

@@ -11,9 +11,9 @@ from typing import Any
 from onnx2snn.commands.report import add_report, check_report
 from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn_runtime.cli import INTERRUPTED
-from onnx2snn_runtime.data import open_data
 from onnx2snn_runtime.errors import UsageError
-from onnx2snn_runtime.preprocessing import Preprocessing
+from onnx2snn_runtime.input_preprocessing import parse_all
+from onnx2snn_runtime.inputs import open_inputs
 from onnx2snn_runtime.run_command import check_backend_arguments, open_network
 
 BELOW_LIMIT = 1
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
         check_report(options)
     steps = parse_timesteps(options.timesteps)
     network = open_network(options)
-    data = open_data(options.data)
+    data = open_inputs(options.data, list(network.input_shapes))
     if options.max_drop is not None and data.labels is None:
         raise UsageError("--max-drop needs data with labels")
     try:
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
                 typical=options.typical,
                 workers=options.workers,
                 ray=options.ray,
-                preprocessing=Preprocessing.parse(options.preprocess),
+                preprocessing=parse_all(options.preprocess),
                 resume=options.model if options.resume else None,
                 progress=lambda done, total: progress("evaluate", done, total),
             )

@@ -8,8 +8,8 @@ from typing import Any
 
 from onnx2snn.console import say
 from onnx2snn_runtime.files import check_writable, write_text_atomic
+from onnx2snn_runtime.input_preprocessing import parse_all
 from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.preprocessing import Preprocessing
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def add_report(result: dict[str, Any], network: Network, options: argparse.Names
         timesteps=max(step["t"] for step in result["steps"]),
         image=options.report_image,
         limit=min(IMAGES, result["samples"]),
-        preprocessing=Preprocessing.parse(options.preprocess),
+        preprocessing=parse_all(options.preprocess),
         command=shlex.join(["onnx2snn", *sys.argv[1:]]),
         files=files,
     )

@@ -16,6 +16,7 @@ from onnx2snn.integer.signals import (
     compact,
     spread,
 )
+from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.network import MAX_TIMESTEPS
 from onnx2snn_runtime.plan import tensor_shape
 
@@ -40,7 +41,7 @@ class IntegerGraph:
         self.network, self.quantised = network, quantised
         self.opset = next(item.version for item in network.opset_import if not item.domain)
         graph = network.graph
-        self.given = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+        self.given = {item.name: array_of(item) for item in graph.initializer}
         values = [*graph.value_info, *graph.input, *graph.output]
         self.shapes = {value.name: tensor_shape(value) for value in values}
         self.start()

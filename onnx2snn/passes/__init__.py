@@ -23,6 +23,7 @@ from onnx2snn.passes.gates import Gates
 from onnx2snn.passes.infer_shapes import InferShapes
 from onnx2snn.passes.opset import Opset
 from onnx2snn.passes.padding import ExplicitPadding, FoldPad
+from onnx2snn.passes.protos import from_proto, to_proto
 from onnx2snn.passes.quantisation import StripQuantisation
 from onnx2snn.passes.spellings import LinearSpellings
 from onnx2snn.passes.structure import InitializersOutOfInputs, InlineFunctions, SortNodes
@@ -30,7 +31,7 @@ from onnx2snn.passes.tidy import DropDeadCode, Tidy
 from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import ModelError, Onnx2SnnError
 
-__all__ = ["PIPELINE", "Note", "Pass", "Session", "normalise"]
+__all__ = ["PIPELINE", "Note", "Pass", "Session", "normalise", "to_proto"]
 
 _LIBRARIES = ("onnx", "onnx_ir", "onnxscript")
 
@@ -89,7 +90,7 @@ def normalise(
     source = onnx.ModelProto()
     source.CopyFrom(model)  # the IR keeps and renames the tensors of its proto
     try:
-        normal = ir.from_proto(source)
+        normal = from_proto(source)
         for item in PIPELINE:
             normal = item(session).run(normal)
     except Onnx2SnnError:

@@ -19,6 +19,7 @@ from onnx2snn.passes.graph import (
 )
 from onnx2snn.passes.infer_shapes import infer
 from onnx2snn.passes.probe import PROBES, SEED, feeds
+from onnx2snn.passes.protos import to_proto
 from onnx2snn_runtime.errors import Finding, Onnx2SnnError, UnsupportedError, UsageError
 
 EXAMPLE_SIZE = 224
@@ -83,7 +84,7 @@ class FreeBatch(Pass):
             for name, array in feeds(model, batch).items()
         }
         try:
-            return self.session.run(ir.to_proto(model))(samples)
+            return self.session.run(to_proto(model))(samples)
         except Onnx2SnnError:
             return None
 
@@ -170,7 +171,7 @@ class FreeBatch(Pass):
         generator = np.random.default_rng(SEED)
         samples = {label(v): draw(v, rows, shape[1:], generator) for v, shape in shapes.items()}
         windows = [[(start + k) % rows for k in range(batch)] for start in range(rows)]
-        before = self.session.run(ir.to_proto(model))
+        before = self.session.run(to_proto(model))
         expected = [
             before({name: array[window] for name, array in samples.items()}) for window in windows
         ]
@@ -180,7 +181,7 @@ class FreeBatch(Pass):
         fold(model, shape_inference=False)
         self.loosen(model, batch, sources)
         try:
-            found = self.session.run(ir.to_proto(model))(samples)
+            found = self.session.run(to_proto(model))(samples)
             fits = all(
                 agree(as_array(found[name])[window], as_array(result[name]))
                 for window, result in zip(windows, expected, strict=True)

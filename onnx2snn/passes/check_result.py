@@ -6,6 +6,7 @@ import onnx_ir as ir
 from onnx2snn.passes.base import Array, Pass, as_array
 from onnx2snn.passes.batch import agree
 from onnx2snn.passes.probe import PROBES, feeds
+from onnx2snn.passes.protos import to_proto
 from onnx2snn_runtime.errors import Finding, Onnx2SnnError
 
 
@@ -23,7 +24,7 @@ class CheckResult(Pass):
         if expected is None:
             self.note("", "not compared: the model could not be run before normalisation")
             return model
-        found = self.session.run(ir.to_proto(model))(feeds(model, PROBES[0]))
+        found = self.session.run(to_proto(model))(feeds(model, PROBES[0]))
         findings = []
         for name, array in expected.items():
             before = as_array(array)

@@ -13,6 +13,7 @@ from onnx2snn.passes.base import Array, Pass, as_array
 from onnx2snn.passes.batch import agree, draw
 from onnx2snn.passes.graph import constant, dims, input_at, is_op, label
 from onnx2snn.passes.probe import PROBES, RANDOM, SEED
+from onnx2snn.passes.protos import from_proto, to_proto
 from onnx2snn_runtime.errors import Finding, Onnx2SnnError, UnsupportedError
 
 OPSET = 18
@@ -58,14 +59,14 @@ class Opset(Pass):
             for output in node.outputs:
                 output.shape = None
         try:
-            converted = version_converter.convert_version(ir.to_proto(model), OPSET)
+            converted = version_converter.convert_version(to_proto(model), OPSET)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UnsupportedError(
                 f"operator set {version} cannot be brought to {OPSET}: {reason}",
                 advice=f"export the model with opset {OPSET} or newer",
             ) from error
-        result = ir.from_proto(converted)
+        result = from_proto(converted)
         if version < RESIZE_MODES:
             for node in result.graph:
                 if is_op(node, "Resize"):
@@ -103,7 +104,7 @@ class Opset(Pass):
         if not fed or any(is_op(node, *RANDOM) for node in model.graph):
             return {}
         try:
-            return self.session.run(ir.to_proto(model))(dict(fed))
+            return self.session.run(to_proto(model))(dict(fed))
         except Onnx2SnnError:
             return {}
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from onnx2snn.passes.base import Array, Run, as_array
 from onnx2snn.passes.graph import BATCH, dims, is_op, label
+from onnx2snn.passes.protos import to_proto
 
 PROBES = (2, 3)
 SEED = 20260101
@@ -68,7 +69,7 @@ def sources(node: ir.Node) -> list[ir.Value]:
 def exposing(model: ir.Model, wanted: Sequence[ir.Value]) -> onnx.ModelProto:
     """The part of the model that computes these values, with them as outputs."""
     needed = {label(value) for value in wanted}
-    proto = ir.to_proto(model)
+    proto = to_proto(model)
     graph = proto.graph
     for position in reversed(range(len(graph.node))):
         node = graph.node[position]

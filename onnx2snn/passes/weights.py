@@ -24,6 +24,7 @@ from onnx2snn.passes.graph import (
 from onnx2snn_runtime.ops.behaviour import WEIGHTED
 
 PER_CHANNEL = "its constant is not one per channel"
+PIECE = 2**22  # weights that are in float64 together
 
 
 def weight_of(node: ir.Node) -> Array | None:
@@ -49,7 +50,7 @@ def bias_of(node: ir.Node, channels: int) -> Array | None:
 def store(node: ir.Node, weight: Array, bias: Array | None) -> None:
     """Put new weights, and a bias where there is or must be one, into the node."""
     name = label(node.inputs[1])
-    rewritten_constant(node, 1, weight.astype(np.float32), label(node))
+    rewritten_constant(node, 1, weight.astype(np.float32, copy=False), label(node))
     if bias is None or (not bias.any() and input_at(node, 2) is None):
         return
     if node.op_type == "Gemm":
@@ -64,7 +65,7 @@ def store(node: ir.Node, weight: Array, bias: Array | None) -> None:
 
 def absorb_behind(node: ir.Node, affine: Affine) -> str:
     """Take up a map of the output; returns why not, or an empty string."""
-    weight = weight_of(node)
+    weight = constant(input_at(node, 1))
     if weight is None:
         return f"its producer {label(node)} has no constant weights"
     per_channel = affine.along(affine.scale.ndim - 1 if node.op_type == "MatMul" else 1)
@@ -74,34 +75,50 @@ def absorb_behind(node: ir.Node, affine: Affine) -> str:
     if node.op_type == "MatMul":
         if weight.ndim != 2 or shift.any():
             return f"its producer {label(node)} is a MatMul without bias"
-        store(node, weight * scale, None)
+        store(node, scaled(weight, scale), None)
         return ""
     bias = bias_of(node, scale.size)
     if bias is None:
         return f"the bias of its producer {label(node)} is not a constant vector"
-    store(node, _OUTPUT[node.op_type](node, weight, scale), scale * bias + shift)
+    factors = _FACTORS[node.op_type](node, weight.shape, scale)
+    store(node, scaled(weight, factors), scale * bias + shift)
     return ""
 
 
-def _conv_output(_: ir.Node, weight: Array, scale: Array) -> Array:
-    return weight * scale.reshape(-1, *([1] * (weight.ndim - 1)))
+def scaled(weight: Array, factors: Array) -> Array:
+    """Weights times factors, in float64 and rounded once; a piece at a time, as both may be large.
+
+    Args:
+        weight: [A,*].
+        factors: what broadcasts to the shape of the weights.
+    """
+    factors = np.broadcast_to(factors, weight.shape)
+    result = np.empty(weight.shape, np.float32)
+    rows = max(1, PIECE // max(1, weight[:1].size))
+    for start in range(0, len(weight), rows):
+        part = slice(start, start + rows)
+        result[part] = weight[part].astype(np.float64) * factors[part]
+    return result
 
 
-def _transpose_output(node: ir.Node, weight: Array, scale: Array) -> Array:
+def _conv_factors(_: ir.Node, shape: tuple[int, ...], scale: Array) -> Array:
+    return scale.reshape(-1, *([1] * (len(shape) - 1)))
+
+
+def _transpose_factors(node: ir.Node, shape: tuple[int, ...], scale: Array) -> Array:
     group = node.attributes.get_int("group", 1)
-    parts = weight.reshape(group, weight.shape[0] // group, *weight.shape[1:])
-    factors = scale.reshape(group, 1, weight.shape[1], *([1] * (weight.ndim - 2)))
-    return (parts * factors).reshape(weight.shape)
+    parts = scale.reshape(group, 1, shape[1], *([1] * (len(shape) - 2)))
+    return np.broadcast_to(parts, (group, shape[0] // group, *shape[1:])).reshape(shape)
 
 
-def _gemm_output(node: ir.Node, weight: Array, scale: Array) -> Array:
-    return weight * (scale[:, None] if node.attributes.get_int("transB", 0) else scale)
+def _gemm_factors(node: ir.Node, _: tuple[int, ...], scale: Array) -> Array:
+    return scale[:, None] if node.attributes.get_int("transB", 0) else scale
 
 
-_OUTPUT: dict[str, Callable[[ir.Node, Array, Array], Array]] = {
-    "Conv": _conv_output,
-    "ConvTranspose": _transpose_output,
-    "Gemm": _gemm_output,
+_FACTORS: dict[str, Callable[[ir.Node, tuple[int, ...], Array], Array]] = {
+    "Conv": _conv_factors,
+    "ConvTranspose": _transpose_factors,
+    "Gemm": _gemm_factors,
 }
 
 

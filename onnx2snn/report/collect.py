@@ -4,8 +4,9 @@ import base64
 import hashlib
 import io
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from onnx2snn.layer_statistics import (
     layer_units,
 )
 from onnx2snn.stand_in import to_ann
-from onnx2snn_runtime.data import input_batches, open_data, open_inputs
 from onnx2snn_runtime.engine import Observer
-from onnx2snn_runtime.errors import DataError, UsageError
+from onnx2snn_runtime.errors import UsageError
+from onnx2snn_runtime.input_preprocessing import Preprocessings
+from onnx2snn_runtime.inputs import InputData, open_inputs
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import Stateful
-from onnx2snn_runtime.preprocessing import Preprocessing
 
 Array = NDArray[Any]
 IMAGES = 64  # that the layers are measured on
@@ -42,7 +43,7 @@ def collect(
     timesteps: int,
     image: int = 0,
     limit: int = IMAGES,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessings | None = None,
     command: str = "",
     files: Mapping[str, str | Path] | None = None,
 ) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def collect(
 
     Args:
         network: the spiking network.
-        data: images, with labels if there are any (see ``open_data``).
+        data: images, with labels if there are any (see ``open_inputs``).
         timesteps: steps to run.
         image: index of the image that is followed over time.
         limit: measure the layers on at most so many images.
@@ -69,16 +70,12 @@ def collect(
     statistics = LayerStatistics(network, timesteps)
     ann = network.backend.compile(with_outputs(to_ann(network.model), statistics.tensors))
     steps = preprocessing or network.preprocessing
+    inputs = open_inputs(data, list(network.input_shapes))
     finite = True
-    for feeds in _batches(network, data, statistics.batch_size, steps):
-        left = limit - statistics.images
-        kept = {name: array[:left] for name, array in feeds.items()}
-        answers = statistics.run(kept, ann(kept))
+    for piece in inputs.pieces(statistics.batch_size, network.input_shapes, steps, limit):
+        feeds, _ = network.check_feeds(piece.feeds())
+        answers = statistics.run(feeds, ann(feeds))
         finite = finite and all(np.isfinite(a).all() for a in answers[timesteps].values())
-        if statistics.images >= limit:
-            break
-    if not statistics.images:
-        raise DataError("there is no image to report on")
     layers = statistics.reports()
     name, cause = first_departure(layers, network.metadata, finite=finite)
     samples = [
@@ -93,7 +90,7 @@ def collect(
         ],
         "first_departing": name,
         "cause": cause,
-        "followed": follow(network, data, image, timesteps, steps),
+        "followed": follow(network, inputs, image, timesteps, steps),
         "conversion": {
             "notes": list(network.metadata.get("notes") or []),
             "work": network.metadata.get("work"),
@@ -103,19 +100,6 @@ def collect(
         },
         "provenance": provenance(network, command, files or {}),
     }  # fmt: skip
-
-
-def _batches(
-    network: Network, data: Any, size: int, preprocessing: Preprocessing | None
-) -> Iterator[dict[str, Array]]:
-    """Checked images by input name."""
-    datasets = open_inputs(data, list(network.input_shapes))
-    shapes = {
-        name: tuple(None if isinstance(size, str) else size for size in shape[1:])
-        for name, shape in network.input_shapes.items()
-    }
-    for images in input_batches(datasets, size, shapes, preprocessing):
-        yield network.check_feeds(images)[0]
 
 
 def rate_histogram(rates: Array) -> dict[str, list[float]] | None:
@@ -163,13 +147,13 @@ class _Trains(Observer):
 
 def follow(
     network: Network,
-    data: Any,
+    inputs: InputData,
     index: int,
     timesteps: int,
-    preprocessing: Preprocessing | None,
+    preprocessing: Preprocessings | None,
 ) -> dict[str, Any]:
     """One image over time: the picture, spikes of some neurons, evidence for its classes."""
-    feeds = _image(network, data, index, preprocessing)
+    feeds = _image(network, inputs, index, preprocessing)
     spiking = [unit for unit in layer_units(network.plan) if unit.operator.spiking]
     spread = np.linspace(0, len(spiking) - 1, min(RASTER_LAYERS, len(spiking))).astype(int)
     chosen = [spiking[position] for position in spread]
@@ -177,32 +161,27 @@ def follow(
     answers, watches = network.observe(feeds, steps, lambda: _Trains(chosen))
     expected = network.backend.compile(to_ann(network.model))(feeds)
     first = network.plan.outputs[0]
-    label = None
-    if len(feeds) == 1:
-        labels = open_data(data).labels
-        label = None if labels is None else int(labels[index])
     evidence = np.stack([answers[t][first][0] for t in steps])
     return {
         "index": index,
-        "label": label,
-        "png": picture(next(iter(feeds.values()))[0]),
+        "label": None if inputs.labels is None else int(inputs.labels[index]),
+        "png": next(filter(None, (picture(images[0]) for images in feeds.values())), None),
         "evidence": _evidence(evidence, np.asarray(expected[first])[0]),
         "rasters": watches[0].rasters() if watches else [],
     }
 
 
 def _image(
-    network: Network, data: Any, index: int, preprocessing: Preprocessing | None
+    network: Network, inputs: InputData, index: int, preprocessing: Preprocessings | None
 ) -> dict[str, Array]:
     if index < 0:
         raise UsageError(f"--report-image must be at least 0, got {index}")
-    start = 0
-    for feeds in _batches(network, data, 32, preprocessing):
-        count = len(next(iter(feeds.values())))
-        if index < start + count:
-            return {name: array[index - start :][:1] for name, array in feeds.items()}
-        start += count
-    raise UsageError(f"there is no image {index}: the data holds {start}")
+    if index >= inputs.count:
+        raise UsageError(f"there is no image {index}: the data holds {inputs.count}")
+    pieces = inputs.pieces(32, network.input_shapes, preprocessing)
+    feeds = next(islice(pieces, index // 32, None)).feeds()
+    feeds, _ = network.check_feeds({name: x[index % 32 :][:1] for name, x in feeds.items()})
+    return feeds
 
 
 def _evidence(over_time: Array, ann: Array) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnx2snn_runtime.beside import is_beside
 from onnx2snn_runtime.neurons.graded import pools_pictures
 from onnx2snn_runtime.plan import Plan, Segment, Shape, Stateful
 
@@ -29,6 +30,9 @@ def blocked_tensors(plan: Plan, block: int) -> frozenset[str]:
             and _divides(plan.shapes.get(value.name), block)
         )  # fmt: skip
     found -= set(plan.outputs)
+    for segment in segments:
+        if any(is_beside(weight) for weight in segment.model.graph.initializer):
+            found -= {*segment.inputs, *segment.outputs}  # its weights stay as they are
     changed = True
     while changed:
         changed = False

@@ -1,7 +1,7 @@
 """Images and labels from files, folders and arrays."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,22 @@ from onnx2snn_runtime.errors import DataError
 from onnx2snn_runtime.labels import Labels, check_labels
 from onnx2snn_runtime.picture_dataset import PictureDataset
 from onnx2snn_runtime.pictures import PictureFolder, list_folder, read_picture
-from onnx2snn_runtime.preprocessing import Preprocessing
 from onnx2snn_runtime.sniffing import PICTURES
 
-__all__ = ["Dataset", "input_batches", "open_data", "open_inputs"]
+__all__ = ["Dataset", "open_data"]
 
 _IMAGE_NAMES = ("images", "x")
-_LABEL_NAMES = ("labels", "y")
+LABEL_NAMES = ("labels", "y")
 _SAVE_ADVICE = 'np.savez("data.npz", images=images, labels=labels)'
 
 
-def open_data(source: Any, *, limit: int | None = None, max_bytes: int | None = None) -> Dataset:
+def open_data(
+    source: Any,
+    *,
+    limit: int | None = None,
+    input_name: str | None = None,
+    max_bytes: int | None = None,
+) -> Dataset:
     """Open images for calibration, evaluation or a run.
 
     Args:
@@ -33,6 +38,7 @@ def open_data(source: Any, *, limit: int | None = None, max_bytes: int | None = 
             ``offsets``), of an ``.npy``, of a folder of pictures (see `list_folder`) or of one
             picture; or an array, a tuple (images, labels) or a dict with the same names.
         limit: take the first so many images.
+        input_name: another name under which the images may be found.
         max_bytes: limit on what a file unpacks to; default: see `limits`.
 
     Raises:
@@ -45,69 +51,21 @@ def open_data(source: Any, *, limit: int | None = None, max_bytes: int | None = 
     if isinstance(source, Dataset):
         return source
     if isinstance(source, str | os.PathLike):
-        return _open_path(Path(source), limit, max_bytes)
+        return _open_path(Path(source), limit, input_name, max_bytes)
     if isinstance(source, tuple) and len(source) == 2:
         source = {"images": source[0], "labels": source[1]}
     if isinstance(source, Mapping):
-        arrays = {str(k): _as_array(v, str(k)) for k, v in source.items() if v is not None}
-        return _from_named(arrays, "the data", limit)
-    return ArrayDataset("the data", _as_array(source, "the data"), None, limit)
+        arrays = {str(k): as_array(v, str(k)) for k, v in source.items() if v is not None}
+        return _from_named(arrays, "the data", limit, input_name)
+    return ArrayDataset("the data", as_array(source, "the data"), None, limit)
 
 
-def open_inputs(
-    source: Any, names: Sequence[str], *, max_bytes: int | None = None
-) -> dict[str, Dataset]:
-    """Open data for every input of a network.
-
-    Args:
-        source: for one input what `open_data` takes; for several an ``.npz`` or a mapping with an
-            array [N,*] under the name of each input.
-        names: the names of the inputs.
-        max_bytes: limit on what a file unpacks to; default: see `limits`.
+def as_array(value: Any, name: str) -> Array:
+    """What can be an array as one.
 
     Raises:
-        DataError: an input has no data, or the inputs differ in their number of images.
-        StorageError: the disk fails.
+        DataError: it is something else.
     """
-    if len(names) == 1:
-        return {names[0]: open_data(source, max_bytes=max_bytes)}
-    arrays: Mapping[str, Array | StoredArray] = {}
-    if isinstance(source, Mapping):
-        arrays = {str(key): _as_array(value, str(key)) for key, value in source.items()}
-    elif isinstance(source, str | os.PathLike) and not Path(source).is_dir():
-        stat_path(Path(source), DataError)
-        arrays = open_arrays(Path(source), max_bytes=max_bytes)
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise DataError(
-            f"the network has {len(names)} inputs and there is no data for "
-            f"{', '.join(map(repr, missing))}; found {', '.join(map(repr, arrays)) or 'no names'}",
-            advice="give an .npz with one array under the name of each input",
-        )
-    datasets: dict[str, Dataset] = {
-        name: ArrayDataset(f"input {name!r}", arrays[name], None, None) for name in names
-    }
-    counts = {name: dataset.count for name, dataset in datasets.items()}
-    if len(set(counts.values())) > 1:
-        raise DataError(f"the inputs differ in their number of images: {counts}")
-    return datasets
-
-
-def input_batches(
-    datasets: Mapping[str, Dataset],
-    size: int,
-    shapes: Mapping[str, Sequence[Any]],
-    preprocessing: Preprocessing | None = None,
-) -> Iterator[dict[str, Array]]:
-    """Walk through the data of all inputs together; ``shapes`` are without the batch."""
-    parts = [
-        dataset.batches(size, shapes[name], preprocessing) for name, dataset in datasets.items()
-    ]
-    for batch in zip(*parts, strict=True):
-        yield {name: images for name, (images, _) in zip(datasets, batch, strict=True)}
-
-
-def _as_array(value: Any, name: str) -> Array:
     if isinstance(value, np.ndarray):
         return value
     if hasattr(value, "__array__") or isinstance(value, list):
@@ -120,14 +78,17 @@ def _as_array(value: Any, name: str) -> Array:
     )
 
 
-def _open_path(path: Path, limit: int | None, max_bytes: int | None) -> Dataset:
+def _open_path(
+    path: Path, limit: int | None, input_name: str | None, max_bytes: int | None
+) -> Dataset:
     stat_path(path, DataError)
     if path.is_dir():
         return _from_folder(list_folder(path), limit)
     kind = sniff(path, DataError)
     if kind is not None and kind.name in PICTURES:
         return _from_files(shown(path.name), (path,), path.parent, limit)
-    return _from_named(open_arrays(path, max_bytes=max_bytes), shown(path.name), limit)
+    arrays = open_arrays(path, max_bytes=max_bytes)
+    return _from_named(arrays, shown(path.name), limit, input_name)
 
 
 def _from_files(
@@ -154,28 +115,35 @@ def _from_folder(folder: PictureFolder, limit: int | None) -> Dataset:
     return dataset
 
 
-def _from_named(arrays: Mapping[str, Array | StoredArray], name: str, limit: int | None) -> Dataset:
+def _from_named(
+    arrays: Mapping[str, Array | StoredArray],
+    name: str,
+    limit: int | None,
+    input_name: str | None = None,
+) -> Dataset:
     """Images and labels by their names."""
-    images = next((arrays[key] for key in _IMAGE_NAMES if key in arrays), None)
-    labels = next((_in_memory(arrays[key]) for key in _LABEL_NAMES if key in arrays), None)
+    found = next((key for key in (*_IMAGE_NAMES, input_name) if key in arrays), None)
+    keys = [key for key in LABEL_NAMES if key in arrays and key != found]
+    labels = in_memory(arrays[keys[0]]) if keys else None
     dataset: Dataset
-    if images is not None:
-        dataset = ArrayDataset(name, images, labels, limit)
+    if found is not None:
+        dataset = ArrayDataset(name, arrays[found], labels, limit)
     elif "jpeg" in arrays and "offsets" in arrays:
-        dataset = _from_packed(arrays["jpeg"], _in_memory(arrays["offsets"]), labels, name, limit)
+        dataset = _from_packed(arrays["jpeg"], in_memory(arrays["offsets"]), labels, name, limit)
     else:
-        found = ", ".join(f"{shown(key, 40)} {list(a.shape)}" for key, a in arrays.items())
+        held = ", ".join(f"{shown(key, 40)} {list(a.shape)}" for key, a in arrays.items())
         raise DataError(
-            f"{name} holds no array named images or x, nor jpeg and offsets; it holds: {found}",
+            f"{name} holds no array named images or x, nor jpeg and offsets; it holds: {held}",
             advice=_SAVE_ADVICE,
         )
     classes = arrays.get("classes")
     if classes is not None and classes.dtype.kind == "U" and len(classes.shape) == 1:
-        dataset.class_names = tuple(_in_memory(classes).tolist())
+        dataset.class_names = tuple(in_memory(classes).tolist())
     return dataset
 
 
-def _in_memory(array: Array | StoredArray) -> Array:
+def in_memory(array: Array | StoredArray) -> Array:
+    """The array, read if it lies in a file."""
     return array.read() if isinstance(array, StoredArray) else array
 
 

@@ -29,24 +29,24 @@ _HASH_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Piece:
+class Part:
     """Some images as they are stored; it can be sent to another process and be made ready there.
 
     Attributes:
-        first: index of its first image.
-        stored: the images, as they are stored: an array, or pictures that are not decoded.
-        labels: their labels, int64 [n], or None.
+        stored: an array, or pictures that are not decoded.
         prepare: makes network inputs of ``stored``.
     """
 
-    first: int
     stored: Any
-    labels: Labels | None
     prepare: Prepare
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.stored)
+
+    def first(self, count: int) -> "Part":
+        """The first images, ``count`` at most."""
+        return Part(self.stored[:count], self.prepare)
 
     def images(self) -> NDArray[np.float32]:
         """The images as the network takes them, float32 [n,*].
@@ -102,31 +102,25 @@ class Dataset(ABC):
         Raises:
             DataError: the images do not fit the shape, are damaged or not finite.
         """
-        for piece in self.pieces(size, shape, preprocessing):
-            yield piece.images(), piece.labels
+        first = 0
+        for part in self.parts(size, shape, preprocessing):
+            after = first + len(part)
+            yield part.images(), None if self.labels is None else self.labels[first:after]
+            first = after
 
-    def pieces(
-        self,
-        size: int,
-        shape: Sequence[Any] | None,
-        preprocessing: Preprocessing | None = None,
-        limit: int | None = None,
-    ) -> Iterator[Piece]:
-        """`batches` before they are made ready; ``limit``: end after so many images.
+    def parts(
+        self, size: int, shape: Sequence[Any] | None, preprocessing: Preprocessing | None = None
+    ) -> Iterator[Part]:
+        """The images of `batches` before they are made ready.
 
         Raises:
+            DataError: the images do not fit the shape, or are not finite.
             UsageError: ``size`` is below 1.
         """
         if size < 1:
             raise UsageError(f"the batch size must be positive, not {size}")
-        left = self.count if limit is None else min(limit, self.count)
-        first = 0
         for stored, prepare in self._parts(size, model_shape(shape), preprocessing):
-            labels = None if self.labels is None else self.labels[first : first + len(stored)]
-            yield Piece(first, stored[:left], labels if labels is None else labels[:left], prepare)
-            first, left = first + len(stored), left - len(stored)
-            if left <= 0:
-                return
+            yield Part(stored, prepare)
 
     def check_label_range(self, classes: int) -> None:
         """Refuse labels that the network has no class for.

@@ -50,9 +50,9 @@ class Engine:
         self.head = self.compile(plan.head.model) if plan.head else None
         self.tail = self.compile(plan.tail.model) if plan.tail else None
         self.runners: list[Runner] = [
-            self.compile(
-                unit.model if isinstance(unit, Segment) else unit.operator.base_model(plan.opset)
-            )
+            self.compile(unit.model)
+            if isinstance(unit, Segment)
+            else backend.compile(unit.operator.base_model(plan.opset), threads=1)  # names its own
             for unit in plan.units
         ]
         self.sole_readers = sole_readers(plan)

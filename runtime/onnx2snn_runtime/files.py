@@ -4,15 +4,22 @@ Nothing that is read here is unpickled, executed or followed to another folder.
 """
 
 import hashlib
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 
 from onnx2snn_runtime.arrays import load_arrays
+from onnx2snn_runtime.beside import (
+    LARGE_MODEL,
+    array_of,
+    brought_back,
+    is_beside,
+    refer,
+    without_weights,
+)
 from onnx2snn_runtime.disk import (
     StrPath,
     atomic_writer,
@@ -24,18 +31,12 @@ from onnx2snn_runtime.disk import (
     write_bytes_atomic,
     write_text_atomic,
 )
-from onnx2snn_runtime.errors import Finding, ModelError, StorageError
+from onnx2snn_runtime.errors import ModelError
+from onnx2snn_runtime.external_data import load_external
 from onnx2snn_runtime.limits import current
 from onnx2snn_runtime.model_checks import check_model, check_versions_and_names
 from onnx2snn_runtime.sniffing import SAVED_MODEL_ADVICE, FileKind
-from onnx2snn_runtime.tensor_checks import (
-    Stored,
-    all_tensors,
-    at,
-    byte_count,
-    is_external,
-    tensor_findings,
-)
+from onnx2snn_runtime.tensor_checks import byte_count
 
 __all__ = [
     "MAX_SINGLE_FILE_BYTES",
@@ -52,10 +53,9 @@ __all__ = [
 
 _PROTOBUF_LIMIT = 2**31 - 1
 # Above this a model is written with external data.
-MAX_SINGLE_FILE_BYTES = 3 * 2**29
+MAX_SINGLE_FILE_BYTES = LARGE_MODEL
 _EXTERNAL_FROM_BYTES = 1024
 _ALIGNMENT = 64
-_EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
 
 
 def load_model(path: StrPath, *, max_bytes: int | None = None) -> onnx.ModelProto:
@@ -66,7 +66,8 @@ def load_model(path: StrPath, *, max_bytes: int | None = None) -> onnx.ModelProt
         max_bytes: limit on the file and its external data together; default: see `limits`.
 
     Returns:
-        The model with all weights in memory, as it was written: nodes may be in any order.
+        The model as it was written: nodes may be in any order. All weights are in memory; those of
+        a large model are mapped from its files where they are large (see `beside`).
 
     Raises:
         ModelError: the file is missing, is no ONNX file or breaks a check of `check_model`.
@@ -89,7 +90,7 @@ def load_model(path: StrPath, *, max_bytes: int | None = None) -> onnx.ModelProt
     size = len(content)
     del content
     check_versions_and_names(model, shown(path.name))
-    _load_external(model, path, max_bytes - size)
+    load_external(model, path, max_bytes - size)
     check_model(model, shown(path.name))
     return model
 
@@ -132,71 +133,6 @@ def _not_onnx(path: Path, kind: FileKind) -> ModelError:
     return ModelError(f"{shown(path)} is not ONNX: this is {kind.text}", advice=kind.advice)
 
 
-def _load_external(model: onnx.ModelProto, path: Path, budget: int) -> None:
-    """Read external data in place, through onnx's own gate, after checks of every size."""
-    external = [stored for stored in all_tensors(model) if is_external(stored.tensor)]
-    findings: list[Finding] = []
-    for stored in external:
-        findings += _external_findings(stored)
-    total = sum(byte_count(stored.tensor) for stored in external)
-    if not findings and total > budget:
-        raise ModelError(
-            f"{shown(path.name)} needs {total:,} bytes of external data; "
-            f"{max(budget, 0):,} are left of the limit"
-        )
-    if not findings:
-        for tensor, place, _ in external:
-            findings += _read_external(tensor, place, path.parent)
-    if findings:
-        raise ModelError(f"external data of {shown(path.name)} cannot be read", findings)
-
-
-def _external_findings(stored: Stored) -> list[Finding]:
-    """What is wrong with an entry of external data, before any file is touched."""
-    tensor, place, is_sparse = stored
-    if is_sparse:  # onnx's gate does not look at these
-        return [at(place, "a sparse tensor with external data", "store it dense")]
-    if tensor.data_type == onnx.TensorProto.STRING:
-        return [at(place, "strings cannot be external data")]
-    findings = list(tensor_findings(tensor, place))
-    if findings:
-        return findings
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    unknown = sorted(set(map(str, entries)) - _EXTERNAL_KEYS)
-    if unknown:
-        return [at(place, f"unknown key of external data: {shown(unknown[0])}", "export it again")]
-    expected = byte_count(tensor)
-    try:
-        length = int(entries.get("length", expected))
-    except ValueError:
-        return [at(place, f"length {shown(entries['length'], 40)!r} is no number")]
-    if length != expected:
-        why = f"dimensions {list(tensor.dims)} need {expected:,} bytes, the entry says {length:,}"
-        return [at(place, why, "the file is damaged: export it again")]
-    if "length" not in entries:
-        # Without a length everything to the end of the file would be read.
-        tensor.external_data.add(key="length", value=str(expected))
-    return []
-
-
-def _read_external(tensor: onnx.TensorProto, place: Finding, folder: Path) -> list[Finding]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
-    except (onnx.checker.ValidationError, ValueError, RuntimeError) as problem:
-        text = shown(problem, 600)
-        advice = "copy the file that the tensor names into the folder of the model"
-        if "link" in text:
-            advice = "links are not followed: copy the files into a plain folder (cp -L)"
-        elif "outside" in text or "absolute" in text:
-            advice = "external data must lie in the folder of the model"
-        return [at(place, text, advice)]
-    except OSError as problem:
-        raise StorageError(f"cannot read external data: {problem.strerror or problem}") from problem
-    return []
-
-
 def save_model(model: onnx.ModelProto, path: StrPath) -> None:
     """Write a model: the path then holds all of it, or what it held before.
 
@@ -213,6 +149,8 @@ def save_model(model: onnx.ModelProto, path: StrPath) -> None:
     try:
         if stored > MAX_SINGLE_FILE_BYTES:
             model = _with_external_data(model, path)
+        elif any(is_beside(tensor) for tensor in model.graph.initializer):
+            model = brought_back(model)
         content = model.SerializeToString(deterministic=True)
     except (EncodeError, ValueError) as problem:
         raise ModelError(
@@ -224,9 +162,7 @@ def save_model(model: onnx.ModelProto, path: StrPath) -> None:
 
 def _with_external_data(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     """Write the large initializers beside the model; a model that refers to them."""
-    slim = onnx.ModelProto()
-    _copy_fields(model, slim, skipped="graph")
-    _copy_fields(model.graph, slim.graph, skipped="initializer")
+    slim = without_weights(model)
     large: list[tuple[onnx.TensorProto, onnx.TensorProto]] = []
     for tensor in model.graph.initializer:
         if byte_count(tensor) < _EXTERNAL_FROM_BYTES:
@@ -246,36 +182,27 @@ def _with_external_data(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     offset = 0
     for tensor, entry in large:
         offset = -(-offset // _ALIGNMENT) * _ALIGNMENT
-        entry.data_location = onnx.TensorProto.EXTERNAL
         length = byte_count(tensor)
-        for key, value in (("location", location), ("offset", offset), ("length", length)):
-            entry.external_data.add(key=key, value=str(value))
+        refer(entry, location, offset, length)
         offset += length
     return slim
 
 
-def _external_chunks(tensors: Iterable[onnx.TensorProto]) -> Iterator[bytes]:
+def _external_chunks(tensors: Iterable[onnx.TensorProto]) -> Iterator[bytes | memoryview]:
     """The content of the data file: raw values, each from a multiple of the alignment."""
     offset = 0
     for tensor in tensors:
         padding = -offset % _ALIGNMENT
         yield b"\0" * padding
-        if tensor.HasField("raw_data"):
-            raw = tensor.raw_data
-        else:
-            raw = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)).raw_data
+        raw = _raw(tensor)
         yield raw
         offset += padding + len(raw)
 
 
-def _copy_fields(source: Any, target: Any, *, skipped: str) -> None:
-    """Copy all fields of a message but one."""
-    for field, value in source.ListFields():
-        if field.name == skipped:
-            continue
-        if hasattr(value, "extend"):
-            getattr(target, field.name).extend(value)
-        elif hasattr(value, "CopyFrom"):
-            getattr(target, field.name).CopyFrom(value)
-        else:
-            setattr(target, field.name, value)
+def _raw(tensor: onnx.TensorProto) -> bytes | memoryview:
+    """The bytes of a tensor as raw data; those beside the message are not copied."""
+    if is_beside(tensor):
+        return np.ascontiguousarray(array_of(tensor)).reshape(-1).view(np.uint8).data
+    if tensor.HasField("raw_data"):
+        return bytes(tensor.raw_data)
+    return bytes(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)).raw_data)

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 import onnx
-from onnx import numpy_helper
 
+from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.neurons import StatefulOperator
 from onnx2snn_runtime.plan import Plan, Segment, Shape, Stateful, last_uses, reads_of
 
@@ -102,7 +102,7 @@ class _Part:
     def take_bias(self, name: str) -> Array:
         """The bias of a convolution [M,1,…], which from now on is without."""
         node = self.makers[name]
-        bias = numpy_helper.to_array(self.weights[node.input[2]])
+        bias = array_of(self.weights[node.input[2]])
         bare = onnx.NodeProto()
         bare.CopyFrom(node)
         del bare.input[2]

@@ -14,6 +14,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.errors import (
     DataError,
     Finding,
@@ -104,7 +105,7 @@ class _Compiler:
     def weight(self, tensor: onnx.TensorProto) -> Array:
         """An initializer as an array."""
         try:
-            return self.xp.asarray(numpy_helper.to_array(tensor))
+            return self.xp.asarray(array_of(tensor))
         except (OSError, TypeError, ValueError) as error:
             raise ModelError(f"the weights {tensor.name!r} cannot be read: {error}") from error
 

@@ -19,7 +19,7 @@ from onnx2snn_runtime.errors import Finding, ModelError
 from onnx2snn_runtime.tensor_checks import (
     all_tensors,
     at,
-    is_external,
+    is_elsewhere,
     tensor_findings,
     value_findings,
     variance_findings,
@@ -73,7 +73,7 @@ def stored_findings(model: onnx.ModelProto) -> list[Finding]:
     """
     findings: list[Finding] = []
     for tensor, place, _ in all_tensors(model):
-        if is_external(tensor):
+        if is_elsewhere(tensor):
             advice = "give the path of the file, or onnx.load it with its external data"
             findings.append(at(place, "the values lie in another file", advice))
         findings += tensor_findings(tensor, place)

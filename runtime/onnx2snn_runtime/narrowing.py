@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.neurons import StatefulOperator
 from onnx2snn_runtime.plan import Plan, Segment, Stateful, reads_of
 
@@ -75,7 +76,7 @@ def _with_half_weights(segment: Segment, sums: set[str], scales: dict[str, Array
     graph = model.graph
     for node in graph.node:
         if node.output[0] in chosen:
-            weight = numpy_helper.to_array(weights[chosen[node.output[0]]])
+            weight = array_of(weights[chosen[node.output[0]]])
             scale = powers_of_two(weight)
             scales[node.output[0]] = scale
             node.input[1] = f"{node.output[0]}.half_weight"

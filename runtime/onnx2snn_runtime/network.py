@@ -11,14 +11,15 @@ import numpy as np
 import onnx
 
 from onnx2snn_runtime.backends import EXACT, Backend, open_backend
+from onnx2snn_runtime.beside import kept_alive
 from onnx2snn_runtime.early_exit import ExitRule, run_batch
 from onnx2snn_runtime.engine import Engine, Observer
 from onnx2snn_runtime.errors import BackendError, DataError, UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import read_metadata
+from onnx2snn_runtime.input_preprocessing import Preprocessings, from_document
 from onnx2snn_runtime.parts import Answer, Feeds, count_images, run_in_parts, window
 from onnx2snn_runtime.plan import Plan, Shape, Stateful, make_plan
-from onnx2snn_runtime.preprocessing import Preprocessing
 
 Array = Any
 Watching = TypeVar("Watching", bound=Observer)
@@ -79,7 +80,8 @@ class Network:
 
     Attributes:
         memory: as given.
-        preprocessing: what turns a uint8 picture into the network's input, as stored in the file.
+        preprocessing: what turns a uint8 picture into the network's input, as stored in the file:
+            one for every input, or a mapping by input name.
 
     Example:
         >>> import onnx2snn_runtime
@@ -97,10 +99,12 @@ class Network:
         compute: str = EXACT,
     ) -> None:
         self.model, self.memory = model, memory
+        self._weights = kept_alive(model)
         self.metadata = read_metadata(model)
         self.plan: Plan = make_plan(model)
-        stored = self.metadata.get("preprocessing")
-        self.preprocessing = Preprocessing.from_json(stored) if stored else None
+        self.preprocessing: Preprocessings | None = from_document(
+            self.metadata.get("preprocessing"), self.plan.inputs
+        )
         self.backend, self.backend_reason = (
             open_backend(backend, threads, compute)
             if isinstance(backend, str)

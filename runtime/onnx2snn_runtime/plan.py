@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any
 
 import onnx
-from onnx import numpy_helper
 
+from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT
 from onnx2snn_runtime.neurons import StatefulOperator, parse_node
 from onnx2snn_runtime.ops.behaviour import is_affine
@@ -354,7 +354,7 @@ class _Planner:
 
     def constant(self, name: str) -> Any:
         """The array of an initializer that a stateful node reads."""
-        return numpy_helper.to_array(self.initializers[name])
+        return array_of(self.initializers[name])
 
 
 def tensor_shape(value: onnx.ValueInfoProto) -> Shape:

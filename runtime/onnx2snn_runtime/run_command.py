@@ -26,13 +26,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "input",
         metavar="INPUT",
         help=".npz, .npy, picture or folder of pictures; "
-        "several inputs: .npz with an array under each name",
+        "several inputs: .npz or folder with the data of each under its name",
     )
     parser.add_argument("-T", "--timesteps", type=int, help="timesteps (default: as recommended)")
     add_backend_arguments(parser)
     add_limit_arguments(parser)
     add_exit_argument(parser)
-    parser.add_argument("--preprocess", metavar="SPEC", help="override the stored preprocessing")
+    add_preprocess_argument(parser, "override the stored preprocessing")
     parser.add_argument("-o", "--output", metavar="OUT.npz", help="write the answers here")
     add_clobber_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -61,6 +61,17 @@ def add_exit_argument(parser: argparse.ArgumentParser) -> None:
     """The switch for early exit."""
     parser.add_argument(
         "--early-exit", action="store_true", help="an image leaves once its decision is stable"
+    )
+
+
+def add_preprocess_argument(parser: argparse.ArgumentParser, text: str) -> None:
+    """What turns the bytes of pictures into numbers, for all inputs or for each."""
+    parser.add_argument(
+        "--preprocess",
+        metavar="[NAME:]SPEC",
+        action="append",
+        default=[],
+        help=f"{text}; NAME: only of this input",
     )
 
 
@@ -102,14 +113,14 @@ def run_command(options: argparse.Namespace) -> int:
 
     Raises:
         UsageError: a number is out of range.
-        DataError: there is no image.
+        DataError: the data does not fit the network.
     """
     import numpy as np  # here, so that --help stays fast
 
-    from onnx2snn_runtime.data import input_batches, open_inputs
-    from onnx2snn_runtime.errors import DataError, UsageError
+    from onnx2snn_runtime.errors import UsageError
     from onnx2snn_runtime.files import check_writable, write_bytes_atomic
-    from onnx2snn_runtime.preprocessing import Preprocessing
+    from onnx2snn_runtime.input_preprocessing import parse_all
+    from onnx2snn_runtime.inputs import open_inputs
 
     check_backend_arguments(options)
     if options.timesteps is not None and options.timesteps < 1:
@@ -119,22 +130,16 @@ def run_command(options: argparse.Namespace) -> int:
     if options.output:
         check_writable(options.output, inputs=[options.model, options.input])
     network = open_network(options)
-    preprocessing = Preprocessing.parse(options.preprocess) or network.preprocessing
-    datasets = open_inputs(options.input, list(network.input_shapes))
-    shapes = {
-        name: tuple(None if isinstance(size, str) else size for size in shape[1:])
-        for name, shape in network.input_shapes.items()
-    }
+    preprocessing = parse_all(options.preprocess) or network.preprocessing
+    data = open_inputs(options.input, list(network.input_shapes))
     parts = [
         network.run(
             images, options.timesteps, batch_size=options.batch_size, early_exit=options.early_exit
         )
-        for images in input_batches(
-            datasets, options.batch_size or network.images_to_read, shapes, preprocessing
+        for images in data.batches(
+            options.batch_size or network.images_to_read, network.input_shapes, preprocessing
         )
     ]
-    if not parts:
-        raise DataError(f"{options.input} holds no image")
     outputs = {
         name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs
     }
@@ -143,8 +148,7 @@ def run_command(options: argparse.Namespace) -> int:
     taken = [part.exit_steps for part in parts if part.exit_steps is not None]
     exit_steps = np.concatenate(taken).tolist() if taken else None
     show(options, outputs, parts[0].timesteps, network.backend.name, exit_steps)
-    notes = [note for data in datasets.values() for note in data.notes]
-    for note in dict.fromkeys([*notes, *network.notes]):
+    for note in dict.fromkeys([*data.notes, *network.notes]):
         print(f"note: {note}", file=sys.stderr)  # noqa: T201
     return 0
 

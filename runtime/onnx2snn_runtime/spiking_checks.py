@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import FunctionProto, NodeProto, TensorProto, numpy_helper
+from onnx import FunctionProto, NodeProto, TensorProto
 
+from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import Finding, ModelError
 from onnx2snn_runtime.format import DOMAIN, NEXT, read_metadata
@@ -277,7 +278,7 @@ def _stored_findings(stated: Stated) -> Iterator[Finding]:
             elif stated.arrays[name].data_type != TensorProto.FLOAT:
                 yield _at(node, f"the {role} must be float32", tensor=name)
             else:
-                values = numpy_helper.to_array(stated.arrays[name])
+                values = array_of(stated.arrays[name])
                 for why in _value_faults(operator, role, values):
                     yield _at(node, why, tensor=name)
 

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, TensorProto
 
+from onnx2snn_runtime.beside import array_of, is_beside
 from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import Finding
 
 MAX_ELEMENTS = 2**40
+_PIECE = 2**22  # values that are looked at together
 
 # Bits per element in raw_data; strings have no raw form.
 _BITS: dict[int, int] = {
@@ -77,6 +79,11 @@ def byte_count(tensor: TensorProto) -> int:
 def is_external(tensor: TensorProto) -> bool:
     """Whether the values lie in another file."""
     return tensor.data_location == TensorProto.EXTERNAL
+
+
+def is_elsewhere(tensor: TensorProto) -> bool:
+    """Whether the values lie in a file that was not read."""
+    return is_external(tensor) and not is_beside(tensor)
 
 
 def type_name(data_type: int) -> str:
@@ -184,11 +191,6 @@ def tensor_findings(tensor: TensorProto, place: Finding) -> Iterator[Finding]:
         )
 
 
-def array_of(tensor: TensorProto) -> NDArray[np.generic]:
-    """The values of a tensor whose sizes have been checked."""
-    return onnx.numpy_helper.to_array(tensor)
-
-
 def _bounds(graph: onnx.GraphProto) -> set[str]:
     """Names of tensors that are used only where an infinity is a bound."""
     good: set[str] = set()
@@ -203,16 +205,12 @@ def value_findings(model: onnx.ModelProto) -> list[Finding]:
     findings = []
     bounds = _bounds(model.graph)
     for tensor, place, _ in all_tensors(model):
-        if tensor.data_type not in _FLOATING or is_external(tensor):
+        if tensor.data_type not in _FLOATING or is_elsewhere(tensor):
             continue
         values = array_of(tensor)
-        if values.dtype.kind not in "fc":  # bfloat16 comes as a type of its own
-            values = values.astype(np.float32)
-        finite = np.count_nonzero(np.isfinite(values))
-        if finite == values.size:
+        nan, infinite = _not_finite(values)
+        if not nan and not infinite:
             continue
-        nan = int(np.count_nonzero(np.isnan(values)))
-        infinite = values.size - int(finite) - nan
         is_bound = values.size == 1 and (place.op in _INFINITY_IS_A_BOUND or place.tensor in bounds)
         if nan or not is_bound:
             findings.append(
@@ -225,6 +223,21 @@ def value_findings(model: onnx.ModelProto) -> list[Finding]:
     return findings
 
 
+def _not_finite(values: NDArray[Any]) -> tuple[int, int]:
+    """How many values are NaN, and how many infinite; looked at piece by piece."""
+    flat, nan, infinite = values.reshape(-1), 0, 0
+    for start in range(0, flat.size, _PIECE):
+        part = flat[start : start + _PIECE]
+        if part.dtype.kind not in "fc":  # bfloat16 comes as a type of its own
+            part = part.astype(np.float32)
+        finite = np.isfinite(part)
+        if not finite.all():
+            found = int(np.count_nonzero(np.isnan(part)))
+            nan += found
+            infinite += part.size - int(np.count_nonzero(finite)) - found
+    return nan, infinite
+
+
 def variance_findings(model: onnx.ModelProto) -> list[Finding]:
     """BatchNormalization whose variance plus epsilon is not positive."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -233,7 +246,7 @@ def variance_findings(model: onnx.ModelProto) -> list[Finding]:
         if node.op_type != "BatchNormalization" or len(node.input) < 5:
             continue
         tensor = stored.get(node.input[4])
-        if tensor is None or tensor.data_type not in _FLOATING or is_external(tensor):
+        if tensor is None or tensor.data_type not in _FLOATING or is_elsewhere(tensor):
             continue
         epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
         bad = int(np.count_nonzero(array_of(tensor).astype(np.float64) + epsilon <= 0))

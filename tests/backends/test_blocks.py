@@ -130,3 +130,16 @@ def test_fused_pooling_is_bit_equal(attributes, height, width, block, still):
         states = chunk.states
     result = np.concatenate(found)
     assert np.array_equal(result if block == 1 else from_blocks(result, block), expected)
+
+
+def test_tensors_may_be_called_what_they_like():
+    """Such as what the parts of a law call theirs."""
+    model = wide_cnn()
+    first = model.graph.node[1].output[0]
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["relu_0" if name == first else name for name in names]
+    data = networks.images(16, shape=(3, 12, 12))
+    answer = run(onnx2snn.convert(model, calibration=data).proto)
+    expected = run(onnx2snn.convert(wide_cnn(), calibration=data).proto)
+    np.testing.assert_array_equal(answer.logits, expected.logits)

@@ -9,10 +9,11 @@ import onnx2snn
 from onnx2snn.prefetch import prefetched
 from onnx2snn_runtime.backends.cupy_backend import CupyBackend
 from onnx2snn_runtime.backends.numpy_backend import NumpyBackend
-from onnx2snn_runtime.dataset import Piece
+from onnx2snn_runtime.dataset import Part
 from onnx2snn_runtime.errors import DataError
 from onnx2snn_runtime.gpu import ColumnsEngine
 from onnx2snn_runtime.gpu.staging import Staging
+from onnx2snn_runtime.inputs import Piece
 from onnx2snn_runtime.network import Network
 
 
@@ -84,7 +85,7 @@ def test_out_of_memory_leaves_nothing_behind():
 
 
 def pieces(stored, prepare=lambda stored: stored):
-    return (Piece(3 * k, images, None, prepare) for k, images in enumerate(stored))
+    return (Piece(3 * k, {"x": Part(images, prepare)}, None) for k, images in enumerate(stored))
 
 
 def test_batches_are_ready_one_ahead():
@@ -94,7 +95,7 @@ def test_batches_are_ready_one_ahead():
     for k, piece in enumerate(prefetched(pieces(stored, lambda images: images + 1), backend)):
         events.append(f"batch {k} computes")
         assert piece.first == 3 * k
-        images = piece.images()
+        (images,) = piece.feeds().values()
         np.testing.assert_array_equal(images, stored[k] + 1)
         np.testing.assert_array_equal(backend.to_device(images).get(), images)
     order = [event for event in events if "host" not in event]
@@ -115,11 +116,11 @@ def test_a_damaged_batch_raises_in_its_turn():
     stored = [batch(seed) for seed in range(3)]
     stored[1][0, 0, 0, 0] = 7
     walk = prefetched(pieces(stored, prepare), open_backend())
-    assert len(next(walk).images()) == 3
+    assert len(next(walk).feeds()["x"]) == 3
     damaged = next(walk)
     with pytest.raises(DataError, match="a damaged picture"):
-        damaged.images()
-    assert len(next(walk).images()) == 3
+        damaged.feeds()
+    assert len(next(walk).feeds()["x"]) == 3
 
 
 def test_other_backends_take_pieces_as_they_are():

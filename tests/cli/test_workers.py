@@ -20,8 +20,9 @@ from onnx2snn.evaluation import Interrupted
 from onnx2snn.measurement import Comparison
 from onnx2snn.processes import ProcessCrew
 from onnx2snn.schedule import Job, Team
-from onnx2snn_runtime.dataset import Piece
+from onnx2snn_runtime.dataset import Part
 from onnx2snn_runtime.errors import BackendError, DataError, UsageError
+from onnx2snn_runtime.inputs import Piece
 
 IMAGES = 120
 OPTIONS = {"timesteps": [1, 3], "batch_size": 8, "early_exit": True}
@@ -82,7 +83,8 @@ def test_a_killed_worker_is_replaced(folder, expected):
 def test_a_batch_that_kills_is_named(folder):
     model = convert_again(folder)
     crew = ProcessCrew(1, Job(model, Comparison((1,), None, False), "numpy", 1, None))
-    deadly = Piece(32, "__import__('os').kill(__import__('os').getpid(), 9)", None, eval)
+    content = Part("__import__('os').kill(__import__('os').getpid(), 9)", eval)
+    deadly = Piece(32, {"input": content}, None)
     with (
         pytest.warns(UserWarning, match="is run again"),
         pytest.raises(BackendError, match=r"batch 0 \(images 32 to .*SIGKILL") as caught,

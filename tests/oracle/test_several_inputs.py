@@ -66,3 +66,21 @@ def test_missing_data_is_named():
     data["vector"] = data["vector"][:3]
     with pytest.raises(DataError, match="differ in their number"):
         onnx2snn.convert(two_by_two(), calibration=data)
+
+
+def test_an_image_and_a_vector_are_evaluated(tmp_path):
+    """Bytes of a picture with its preprocessing, and a vector that is taken as it is."""
+    source, data = two_by_two(), feeds(32)
+    data["input"] = np.random.default_rng(3).integers(0, 256, (32, 3, 8, 8), np.uint8)
+    data["labels"] = np.arange(32) % 5
+    np.savez(tmp_path / "data.npz", **data)
+    model = onnx2snn.convert(source, calibration=tmp_path / "data.npz", preprocess="unit")
+    model.save(tmp_path / "net.snn.onnx")
+    found = onnx2snn.evaluate(
+        tmp_path / "net.snn.onnx", tmp_path / "data.npz", timesteps=[8], against=source
+    )
+    given = {"input": data["input"] / np.float32(255), "vector": data["vector"]}
+    (scores, _) = ReferenceEvaluator(source).run(None, given)
+    right = scores.argmax(axis=1) == data["labels"]
+    assert found["ann"]["accuracy"] == pytest.approx(100 * right.mean())
+    assert found["steps"][0]["agreement"] > 90

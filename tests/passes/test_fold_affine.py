@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from passes.helpers import difference, has, model, normal, operators, positive, random, run
 
 from onnx2snn.passes import normalise
+from onnx2snn.passes.weights import scaled
 
 
 def batch_normalization(channels, seed=0):
@@ -277,3 +278,13 @@ def test_folding_is_identity(chain):
     ]
     assert left <= sum(note.text.split(" not folded")[0].count(",") + 1 for note in reasons)
     assert bool(left) <= bool(reasons)
+
+
+@pytest.mark.parametrize("piece", [1, 10, 64, 10**6])
+def test_weights_are_scaled_a_piece_at_a_time(piece, monkeypatch):
+    monkeypatch.setattr("onnx2snn.passes.weights.PIECE", piece)
+    generator = np.random.default_rng(0)
+    matrix = generator.standard_normal((7, 5)).astype(np.float32)
+    for factors in (generator.standard_normal((7, 1)), generator.standard_normal(5)):
+        expected = (matrix.astype(np.float64) * factors).astype(np.float32)
+        np.testing.assert_array_equal(scaled(matrix, factors), expected)

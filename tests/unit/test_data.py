@@ -12,6 +12,7 @@ from PIL import Image
 
 from onnx2snn_runtime.data import Dataset, open_data
 from onnx2snn_runtime.errors import DataError, Onnx2SnnError, UsageError
+from onnx2snn_runtime.inputs import open_inputs
 from onnx2snn_runtime.labels import labels_from_names
 from onnx2snn_runtime.preprocessing import PRESETS, Preprocessing
 
@@ -531,12 +532,13 @@ def test_pieces_survive_the_way_to_another_process(tmp_path: Path) -> None:
     for source in [*sources, (pictures, labels)]:
         dataset = open_data(source)
         batches = list(dataset.batches(3, (3, 8, 8), UNIT))
-        pieces = list(dataset.pieces(3, (3, 8, 8), UNIT))
+        inputs, shapes = open_inputs(dataset, ["input"]), {"input": ("N", 3, 8, 8)}
+        pieces = list(inputs.pieces(3, shapes, UNIT))
         assert [(piece.first, len(piece)) for piece in pieces] == [(0, 3), (3, 3), (6, 1)]
         for piece, (images, known) in zip(pieces, batches, strict=True):
             received = pickle.loads(pickle.dumps(piece))
-            np.testing.assert_array_equal(received.images(), images)
+            np.testing.assert_array_equal(received.feeds()["input"], images)
             np.testing.assert_array_equal(received.labels, known)
-        few = list(dataset.pieces(3, (3, 8, 8), UNIT, limit=4))
-        assert [len(piece.images()) for piece in few] == [3, 1]
-        np.testing.assert_array_equal(few[1].images(), batches[1][0][:1])
+        few = list(inputs.pieces(3, shapes, UNIT, limit=4))
+        assert [len(piece.feeds()["input"]) for piece in few] == [3, 1]
+        np.testing.assert_array_equal(few[1].feeds()["input"], batches[1][0][:1])

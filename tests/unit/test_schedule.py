@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from onnx2snn.schedule import MOST_TRIES, Crew, Event, Team
 from onnx2snn.totals import Totals, squares
-from onnx2snn_runtime.dataset import Piece
+from onnx2snn_runtime.dataset import Part
 from onnx2snn_runtime.errors import BackendError, DataError
+from onnx2snn_runtime.inputs import Piece
 
 pytestmark = pytest.mark.filterwarnings("ignore:a worker died")
 
 
 def pieces(count):
-    return (Piece(i, [i], None, np.asarray) for i in range(count))
+    return (Piece(i, {"input": Part([i], np.asarray)}, None) for i in range(count))
 
 
 class FakeCrew(Crew):

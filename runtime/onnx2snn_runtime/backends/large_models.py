@@ -1,64 +1,58 @@
 """Models beyond the 2 GiB of a protobuf message: weights are handed over beside the graph."""
 
-import math
+from collections.abc import Collection
 from typing import Any
 
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import helper
 
-MESSAGE_BYTES = 3 * 2**29  # above this the weights leave the message
-LARGE_TENSOR = 2**20
+from onnx2snn_runtime import beside
+from onnx2snn_runtime.tensor_checks import byte_count
+
+_PLACE = "beside"
 
 
-def split_weights(
-    model: onnx.ModelProto, limit: int = MESSAGE_BYTES
-) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def split_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """A model that fits a message, and the weights that do not.
 
     Args:
-        model: with all weights in it; it is not changed.
-        limit: bytes of weights up to which the model is returned as it is.
+        model: with all weights in it or beside it; it is not changed.
 
     Returns:
-        The model, in which large weights are declared as external, and these weights by name,
-        as arrays.
+        The model, in which these weights are declared as external, and the weights by name, as
+        arrays.
     """
     weights = model.graph.initializer
-    if sum(byte_count(item) for item in weights) <= limit:
+    sizes = {index: byte_count(item) for index, item in enumerate(weights)}
+    chosen = beside.leaving(sizes)
+    chosen |= {index for index, item in enumerate(weights) if beside.is_beside(item)}
+    if not chosen:
         return model, {}
-    skeleton = onnx.ModelProto()
-    for message, copied, left_out in (
-        (model, skeleton, "graph"),
-        (model.graph, skeleton.graph, "initializer"),
-    ):
-        for field, value in message.ListFields():
-            if field.name == left_out:
-                continue
-            target: Any = getattr(copied, field.name, None)
-            if hasattr(target, "extend"):
-                target.extend(value)
-            elif hasattr(target, "CopyFrom"):
-                target.CopyFrom(value)
-            else:
-                setattr(copied, field.name, value)
+    skeleton = beside.without_weights(model)
     arrays: dict[str, Any] = {}
-    for item in weights:
+    for index, item in enumerate(weights):
         kept = skeleton.graph.initializer.add()
-        size = byte_count(item)
-        if size < LARGE_TENSOR:
+        if index not in chosen:
             kept.CopyFrom(item)
             continue
         kept.name, kept.data_type = item.name, item.data_type
         kept.dims.extend(item.dims)
-        kept.data_location = TensorProto.EXTERNAL
-        entries = {"location": "beside", "offset": "0", "length": str(size)}
-        for key, text in entries.items():
-            kept.external_data.add(key=key, value=text)
-        arrays[item.name] = numpy_helper.to_array(item)
+        beside.refer(kept, _PLACE, 0, sizes[index])
+        arrays[item.name] = beside.array_of(item)
     return skeleton, arrays
 
 
-def byte_count(tensor: TensorProto) -> int:
-    """Bytes of a tensor, from its shape: asking for its content would copy it."""
-    item_bytes = int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-    return int(math.prod(tensor.dims)) * item_bytes
+def make_inputs(model: onnx.ModelProto, names: Collection[str]) -> None:
+    """Turn initializers into inputs, in place.
+
+    onnxruntime on a CPU copies the initializers that it is given beside a model; inputs it reads
+    where they are.
+    """
+    graph = model.graph
+    chosen = [item for item in graph.initializer if item.name in names]
+    kept = [item for item in graph.initializer if item.name not in names]
+    graph.input.extend(
+        helper.make_tensor_value_info(item.name, item.data_type, list(item.dims)) for item in chosen
+    )
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

@@ -10,7 +10,7 @@ import onnx
 
 from onnx2snn_runtime.backends.base import EXACT, Array, Backend, Runner, usable_processors
 from onnx2snn_runtime.backends.blocked_models import channel_block, with_blocks
-from onnx2snn_runtime.backends.large_models import split_weights
+from onnx2snn_runtime.backends.large_models import make_inputs, split_weights
 from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.format import BATCH
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
@@ -68,21 +68,25 @@ class OnnxruntimeBackend(Backend):
         options.inter_op_num_threads = 1
         # waiting threads would take the cores from the laws and from other sessions
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        graph, beside = split_weights(with_blocks(model, blocked))
-        if beside:
-            arrays = [onnxruntime.OrtValue.ortvalue_from_numpy(item) for item in beside.values()]
-            options.add_external_initializers(list(beside), arrays)
+        graph, weights = split_weights(with_blocks(model, blocked))
+        providers = _providers(threads is None)
+        if weights and providers != [CPU]:
+            arrays = [onnxruntime.OrtValue.ortvalue_from_numpy(item) for item in weights.values()]
+            options.add_external_initializers(list(weights), arrays)
+            weights = {}
+        if weights:
+            make_inputs(graph, weights)
         try:
             session = onnxruntime.InferenceSession(
-                graph.SerializeToString(), options, providers=_providers(threads is None)
+                graph.SerializeToString(), options, providers=providers
             )
         except Exception as error:
             raise BackendError(f"onnxruntime refuses the model: {error}") from error
-        run = _run_without_copies if _has_known_shapes(session) else _run
+        run = _run_without_copies if _has_known_shapes(session, weights) else _run
 
         def runner(feeds: Mapping[str, Array]) -> dict[str, Array]:
             try:
-                return run(session, feeds)
+                return run(session, feeds, weights)
             except Exception as error:
                 raise BackendError(f"onnxruntime failed: {error}") from error
 
@@ -115,9 +119,10 @@ def _providers(is_alone: bool) -> list[Any]:
     return [CPU]
 
 
-def _has_known_shapes(session: Any) -> bool:
-    """Whether all inputs and outputs are float32 and all sizes but the batch are known."""
-    values = [*session.get_inputs(), *session.get_outputs()]
+def _has_known_shapes(session: Any, weights: Collection[str]) -> bool:
+    """Whether inputs and outputs are float32, and all sizes known but the batch."""
+    values = [value for value in session.get_inputs() if value.name not in weights]
+    values += session.get_outputs()
     return all(
         value.type == "tensor(float)"
         and len(value.shape) > 0
@@ -127,19 +132,26 @@ def _has_known_shapes(session: Any) -> bool:
     )
 
 
-def _run(session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
+def _run(
+    session: Any, feeds: Mapping[str, Array], weights: Mapping[str, Array]
+) -> dict[str, Array]:
     wanted = {value.name for value in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
-    chosen = {name: array for name, array in feeds.items() if name in wanted}
+    chosen = {name: array for name, array in {**feeds, **weights}.items() if name in wanted}
     return dict(zip(names, session.run(names, chosen), strict=True))
 
 
-def _run_without_copies(session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
+def _run_without_copies(
+    session: Any, feeds: Mapping[str, Array], weights: Mapping[str, Array]
+) -> dict[str, Array]:
     """onnxruntime reads and writes NumPy's own memory."""
     binding = session.io_binding()
     images = 0
     kept = []  # until the run has ended
     for value in session.get_inputs():
+        if value.name in weights:
+            _bind(binding.bind_input, value.name, weights[value.name])
+            continue
         array = np.ascontiguousarray(feeds[value.name], dtype=np.float32)
         kept.append(array)
         images = len(array)
@@ -155,7 +167,7 @@ def _run_without_copies(session: Any, feeds: Mapping[str, Array]) -> dict[str, A
 
 
 def _bind(bind: Any, name: str, array: Array) -> None:
-    bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+    bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
 
 
 @cache
