@@ -29,6 +29,11 @@ class CalibrationSource:
         return self.data is None
 
     @property
+    def notes(self) -> list[str]:
+        """Remarks on the images that have been read so far."""
+        return [] if self.data is None else self.data.notes
+
+    @property
     def count(self) -> int:
         """Number of images."""
         return NOISE_IMAGES if self.data is None else min(self.samples, self.data.count)

@@ -1,7 +1,6 @@
 """The large models that are not part of the project, at several batches."""
 
 import json
-import time
 
 import onnx
 import pytest
@@ -52,10 +51,3 @@ def test_export_has_the_listed_output(shared, name):
     shape = proto.graph.output[0].type.tensor_type.shape
     expected = ["N", *entry["output_shapes"][0][1:]]
     assert [size.dim_param or size.dim_value for size in shape.dim] == expected
-
-
-def test_resnet_20_is_normalised_in_seconds(shared):
-    source = onnx.load(shared / "models" / "cifar10_resnet20_legacy.onnx")
-    start = time.perf_counter()
-    normal(source, batches=(1,))
-    assert time.perf_counter() - start < 4

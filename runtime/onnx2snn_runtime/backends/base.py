@@ -69,6 +69,7 @@ class Backend(ABC):
 
         Raises:
             RuntimeError: the work does something that cannot be noted.
+            NotImplementedError: this backend captures nothing.
         """
         raise NotImplementedError(f"the backend {self.name} captures nothing")
 
