@@ -21,7 +21,8 @@ from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.errors import Finding, UnsupportedError, UsageError
 from onnx2snn_runtime.format import DOMAIN
 from onnx2snn_runtime.nodes import attributes_of
-from onnx2snn_runtime.plan import Stateful, make_plan
+from onnx2snn_runtime.plan import Stateful
+from onnx2snn_runtime.planner import make_plan
 
 Array = NDArray[Any]
 INSTALL = "pip install 'onnx2snn[nir]'"

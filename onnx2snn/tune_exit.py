@@ -30,7 +30,8 @@ from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends import Backend
 from onnx2snn_runtime.early_exit import CHANGE, SPREAD, ExitRule, check_steps, lead, unit_of
 from onnx2snn_runtime.engine import Engine
-from onnx2snn_runtime.plan import make_plan, tensor_shape
+from onnx2snn_runtime.plan import tensor_shape
+from onnx2snn_runtime.planner import make_plan
 
 Array = Any
 DEFAULT_LOSS = 0.1  # expected points of accuracy

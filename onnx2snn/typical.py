@@ -26,7 +26,7 @@ from onnx2snn_runtime.backends import Runner
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.inputs import Piece
 from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.plan import make_plan
+from onnx2snn_runtime.planner import make_plan
 
 Array = Any
 MOST_STEPS = 512

@@ -15,7 +15,8 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from onnx2snn_runtime.beside import kept_alive
 from onnx2snn_runtime.format import METADATA_KEY, NEXT, read_metadata
-from onnx2snn_runtime.plan import Plan, Segment, make_plan, tensor_shape
+from onnx2snn_runtime.plan import Plan, Segment, tensor_shape
+from onnx2snn_runtime.planner import make_plan
 
 TIMESTEPS = "timesteps"
 LOOP_KEY = METADATA_KEY + ".loop"  # not METADATA_KEY: this is no file of one step

@@ -18,7 +18,7 @@ from onnx2snn.layer_means import LayerMeans
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends.base import Backend
 from onnx2snn_runtime.engine import Engine
-from onnx2snn_runtime.plan import make_plan
+from onnx2snn_runtime.planner import make_plan
 
 TIMESTEPS = {"rate": 64, "refine": 16}
 IMAGES = 16

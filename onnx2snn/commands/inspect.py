@@ -16,7 +16,8 @@ from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import is_spiking, read_metadata
 from onnx2snn_runtime.ops import OPERATORS
-from onnx2snn_runtime.plan import make_plan, tensor_shape
+from onnx2snn_runtime.plan import tensor_shape
+from onnx2snn_runtime.planner import make_plan
 
 
 def run(options: argparse.Namespace) -> int:

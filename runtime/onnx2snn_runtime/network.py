@@ -19,7 +19,8 @@ from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import read_metadata
 from onnx2snn_runtime.input_preprocessing import Preprocessings, from_document
 from onnx2snn_runtime.parts import Answer, Feeds, count_images, run_in_parts, window
-from onnx2snn_runtime.plan import Plan, Shape, Stateful, make_plan
+from onnx2snn_runtime.plan import Plan, Shape, Stateful
+from onnx2snn_runtime.planner import make_plan
 
 Array = Any
 Watching = TypeVar("Watching", bound=Observer)

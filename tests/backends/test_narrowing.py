@@ -15,7 +15,8 @@ from onnx2snn_runtime.gpu import ColumnsEngine, CudnnEngine
 from onnx2snn_runtime.kernels import handles
 from onnx2snn_runtime.narrowing import narrow, powers_of_two
 from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.plan import Segment, make_plan
+from onnx2snn_runtime.plan import Segment
+from onnx2snn_runtime.planner import make_plan
 
 IMAGES = networks.images(4)
 
