@@ -18,7 +18,7 @@ POOR = 50.0  # percent of labelled images
 def doubts(source: CalibrationSource, preparation: Preparation) -> Iterator[str]:
     """What the user should know: remarks on the data, and an ANN that hardly knows the images."""
     yield from source.notes
-    labels = source.labels(IMAGES)
+    labels = source.labels(min(IMAGES, source.count))
     if labels is None or len(labels) < FEWEST_IMAGES:
         return
     (answers, *_) = preparation.ann(preparation.images(len(labels))).values()

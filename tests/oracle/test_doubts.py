@@ -44,3 +44,9 @@ def test_pictures_without_preprocessing():
     pictures = np.random.default_rng(0).integers(0, 256, IMAGES.shape, np.uint8)
     with pytest.warns(UserWarning, match="divided by 255"):
         onnx2snn.convert(networks.small_cnn(), calibration=pictures)
+
+
+def test_fewer_images_than_labels(tmp_path):
+    path = labelled(tmp_path, IMAGES, shift=1)
+    with pytest.warns(UserWarning, match=r"only 0 % of 40 labelled"):
+        onnx2snn.convert(networks.small_cnn(), calibration=path, calibration_samples=40)
