@@ -13,7 +13,7 @@ from onnx2snn.batch_statistics import read_statistics
 from onnx2snn.built import Built
 from onnx2snn.calibrate import check_rule
 from onnx2snn.calibration_images import CalibrationSource
-from onnx2snn.doubts import doubts
+from onnx2snn.doubts import doubt
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.integer.build import PRECISIONS, to_integers
 from onnx2snn.passes import normalise, to_proto
@@ -135,8 +135,8 @@ def convert(
     ]  # fmt: skip
     tuning = None
     (preparation, settings), *_ = prepared
-    for doubt in doubts(source, preparation):
-        warnings.warn(doubt, UserWarning, stacklevel=2)
+    if strange := doubt(source, preparation):
+        warnings.warn(strange, UserWarning, stacklevel=2)
     if target_drop is not None and preparation.histograms:
         tuning = tune(prepared, target_drop, max_timesteps, progress)
         settings = tuning.chosen.recipe
@@ -159,6 +159,7 @@ def convert(
         notes,
         tuning,
         built.record,
+        source.notes,
     )
     write_metadata(spiking, {
         "format_version": FORMAT_VERSION,

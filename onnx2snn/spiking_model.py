@@ -1,6 +1,6 @@
 """The result of a conversion: the spiking network with what is known about its layers."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ class SpikingModel:
         notes: what the passes did, and why a rewrite did not fire.
         tuning: what the tuner tried and chose, or None.
         integer: bits and proven steps of a network in whole numbers, or None.
+        remarks: what was noticed about the calibration images.
     """
 
     proto: onnx.ModelProto
@@ -78,6 +79,7 @@ class SpikingModel:
     notes: list[Any]
     tuning: Tuning | None = None
     integer: dict[str, Any] | None = None
+    remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Keep what lies beside the messages."""

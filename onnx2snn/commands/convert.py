@@ -77,6 +77,8 @@ def convert_and_write(options: argparse.Namespace) -> int:
         print_out(json.dumps(document(result, output if written else None, notes)))
     else:
         show(result, options)
+    for remark in result.remarks:
+        say(f"note: {remark}", quiet=options.quiet)
     for note in notes:
         say(f"warning: {note}")
     if not result.check.passed:
@@ -185,6 +187,6 @@ def document(result: SpikingModel, output: Path | None, warned: list[str]) -> di
             "images": result.check.images,
         },
         "tuning": result.tuning.as_dict() if result.tuning else None,
-        "notes": [str(note) for note in result.notes],
+        "notes": [*map(str, result.notes), *result.remarks],
         "warnings": warned,
     }

@@ -10,12 +10,7 @@ from PIL import Image
 import onnx2snn
 from onnx2snn_runtime.cli import main as run_main
 
-# pictures and labels are random here
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:the ANN itself"),
-    pytest.mark.filterwarnings("ignore:uint8 images without"),
-    pytest.mark.filterwarnings("ignore:labels from the file names"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:the ANN itself")  # labels are random
 
 COUNT, SHAPE = 12, (3, 8, 10)
 IMAGES = np.random.default_rng(3).integers(0, 256, (COUNT, *SHAPE), np.uint8)  # [N,C,H,W]

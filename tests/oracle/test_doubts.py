@@ -4,10 +4,12 @@ import warnings
 
 import networks
 import numpy as np
+import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
+from onnx2snn.cli import main
 
 IMAGES = networks.images(48, seed=2)
 
@@ -40,10 +42,18 @@ def test_labels_of_other_classes_tell_nothing(tmp_path):
         onnx2snn.convert(networks.small_cnn(), calibration=path)
 
 
-def test_pictures_without_preprocessing():
+def test_pictures_without_preprocessing(tmp_path, capsys):
+    """It is told, as division by 255 is seldom what a network was trained on."""
     pictures = np.random.default_rng(0).integers(0, 256, IMAGES.shape, np.uint8)
-    with pytest.warns(UserWarning, match="divided by 255"):
-        onnx2snn.convert(networks.small_cnn(), calibration=pictures)
+    model, data = tmp_path / "net.onnx", tmp_path / "images.npz"
+    onnx.save(networks.small_cnn(), model)
+    np.savez(data, images=pictures)
+    assert main([str(model), "--calibration", str(data)]) == 0
+    assert "note: uint8 images without a known preprocessing: divided by 255" in (
+        capsys.readouterr().err
+    )
+    assert main([str(model), "--calibration", str(data), "--preprocess", "unit"]) == 0
+    assert "note:" not in capsys.readouterr().err
 
 
 def test_fewer_images_than_labels(tmp_path):

@@ -12,11 +12,7 @@ import onnx2snn
 from onnx2snn.cli import main
 from onnx2snn_runtime.errors import DataError
 
-# pictures and labels are random here
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:the ANN itself"),
-    pytest.mark.filterwarnings("ignore:uint8 images without"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:the ANN itself")  # labels are random
 
 
 def two_by_two():

@@ -10,11 +10,7 @@ from PIL import Image
 
 import onnx2snn
 
-# pictures and labels are random here
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:the ANN itself"),
-    pytest.mark.filterwarnings("ignore:uint8 images without"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:the ANN itself")  # labels are random
 
 FEW, MANY = 150, 1200
 SHAPE = (3, 16, 16)
