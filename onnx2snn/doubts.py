@@ -25,7 +25,7 @@ def doubt(source: CalibrationSource, preparation: Preparation) -> str:
     if right >= POOR:
         return ""
     return (
-        f"the ANN itself answers only {right:.0f} % of {len(labels)} labelled calibration images as "
-        "their labels say: is --preprocess what it was trained with, and are the labels in its "
+        f"the ANN itself answers only {right:.0f} % of {len(labels)} labelled calibration images "
+        "as their labels say: is --preprocess what it was trained with, and are the labels in its "
         "order of classes?"
     )
