@@ -73,7 +73,7 @@ def test_eval_measures_what_onnxruntime_answers(folder, answers, capsys):
     ann, steps = answers
     labels = networks.pairs(COUNT)["labels"]
     options = ["--timesteps", "1,3", "--against", str(folder / "net.onnx"), "--typical", "--json",
-               "--early-exit", "--report", str(folder / "page.html")]  # fmt: skip
+               "--early-exit"]  # fmt: skip
     found = document(capsys, command(folder, "eval", *options))
     assert found["samples"] == COUNT
     assert len({*ann.argmax(axis=1)}) > 1, "a network that tells the pairs apart"
@@ -87,9 +87,16 @@ def test_eval_measures_what_onnxruntime_answers(folder, answers, capsys):
         assert row["output_error"] == pytest.approx(error, rel=1e-3)
     assert found["typical"]["accuracy"] is not None
     assert sum(found["early_exit"]["distribution"].values()) == COUNT
-    assert found["report"]["followed"]["label"] == labels[0]
+
+
+def test_a_report_shows_a_picture_among_the_inputs(folder, capsys):
+    pytest.importorskip("matplotlib", reason="needs the extra 'report'")
+    pytest.importorskip("jinja2", reason="needs the extra 'report'")
+    page = folder / "page.html"
+    found = document(capsys, command(folder, "eval", "--json", "--report", str(page)))
+    assert found["report"]["followed"]["label"] == networks.pairs(COUNT)["labels"][0]
     assert found["report"]["followed"]["png"]
-    assert "maxpool_11" in (folder / "page.html").read_text(encoding="utf-8")
+    assert "maxpool_11" in page.read_text(encoding="utf-8")
 
 
 def test_run_is_the_same_with_both_programs(folder, answers, capsys):
