@@ -16,7 +16,8 @@ import onnx
 
 from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.neurons import StatefulOperator
-from onnx2snn_runtime.plan import Plan, Segment, Shape, Stateful, last_uses, reads_of
+from onnx2snn_runtime.plan import Plan, Segment, Shape, Stateful, last_uses
+from onnx2snn_runtime.wiring import node_reads
 
 Array = Any
 FLOAT = onnx.TensorProto.FLOAT
@@ -63,7 +64,7 @@ class _Part:
         self.outputs = set(segment.outputs)
         self.weights = {item.name: item for item in graph.initializer}
         self.makers = {name: node for node in self.nodes for name in node.output}
-        self.reads = Counter(name for node in self.nodes for name in reads_of(node))
+        self.reads = Counter(name for node in self.nodes for name in node_reads(node))
 
     def hand_over(self, unit: Stateful) -> Stateful:
         """The neuron with the bias and the addition that stand in front of it here."""
@@ -114,7 +115,7 @@ class _Part:
         if not self.nodes:
             return None
         graph = self.given.model.graph
-        read = {name for node in self.nodes for name in reads_of(node)}
+        read = {name for node in self.nodes for name in node_reads(node)}
         known = {value.name: value for value in (*graph.input, *graph.output)}
         inputs = [name for name in self.given.inputs if name in read]
         outputs = sorted(self.outputs)

@@ -14,7 +14,8 @@ import onnx
 from onnx2snn_runtime.format import BATCH
 from onnx2snn_runtime.neurons import StatefulOperator
 from onnx2snn_runtime.nodes import attributes_of
-from onnx2snn_runtime.plan import Plan, Segment, Share, Stateful, last_uses, reads_of
+from onnx2snn_runtime.plan import Plan, Segment, Share, Stateful, last_uses
+from onnx2snn_runtime.wiring import node_reads
 
 CHANNELS = 1  # axis
 
@@ -61,7 +62,7 @@ def _readers(plan: Plan) -> Counter[str]:
         if isinstance(unit, Stateful):
             counts.update(unit.inputs)
         elif unit is not None:
-            counts.update(name for node in unit.model.graph.node for name in reads_of(node))
+            counts.update(name for node in unit.model.graph.node for name in node_reads(node))
     return counts
 
 
@@ -95,7 +96,7 @@ def _without(segment: Segment, nodes: list[onnx.NodeProto], plan: Plan) -> Segme
     kept = [node for node in graph.node if node not in nodes]
     taken = {name for node in nodes for name in node.input}
     made = [node.output[0] for node in nodes]
-    wanted = {name for node in kept for name in reads_of(node)}
+    wanted = {name for node in kept for name in node_reads(node)}
     del graph.node[:]
     graph.node.extend(kept)
     inputs = [value for value in graph.input if value.name not in taken]

@@ -18,7 +18,8 @@ from onnx import numpy_helper
 
 from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.neurons import StatefulOperator
-from onnx2snn_runtime.plan import Plan, Segment, Stateful, reads_of
+from onnx2snn_runtime.plan import Plan, Segment, Stateful
+from onnx2snn_runtime.wiring import node_reads
 
 Array = Any
 EXPONENTS = (-126, 127)  # of the normal numbers of float32
@@ -62,7 +63,7 @@ def _with_half_weights(segment: Segment, sums: set[str], scales: dict[str, Array
     """A segment whose convolutions into ``sums`` have weights of 16 bits; notes their scales."""
     given = segment.model.graph
     weights = {item.name: item for item in given.initializer}
-    read = Counter(name for node in given.node for name in reads_of(node))
+    read = Counter(name for node in given.node for name in node_reads(node))
     chosen = {
         node.output[0]: node.input[1]
         for node in given.node
@@ -82,7 +83,7 @@ def _with_half_weights(segment: Segment, sums: set[str], scales: dict[str, Array
             node.input[1] = f"{node.output[0]}.half_weight"
             half = (weight / scale[:, None]).astype(np.float16)
             graph.initializer.append(numpy_helper.from_array(half, node.input[1]))
-    still_read = {name for node in graph.node for name in reads_of(node)}
+    still_read = {name for node in graph.node for name in node_reads(node)}
     kept = [item for item in graph.initializer if item.name in still_read]
     del graph.initializer[:]
     graph.initializer.extend(kept)
@@ -108,7 +109,7 @@ def _sent(plan: Plan, takes: Takes) -> set[str]:
                 wide.update(unit.reads)
             continue
         for node in reversed(unit.model.graph.node):
-            names = reads_of(node)
+            names = list(node_reads(node))
             if node.op_type == "Conv":
                 wide.update(names[1:])
             elif node.op_type not in MOVING or wide.intersection(node.output):

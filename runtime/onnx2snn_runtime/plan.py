@@ -197,16 +197,6 @@ def last_uses(plan: Plan) -> dict[str, int]:
     return uses
 
 
-def reads_of(node: onnx.NodeProto) -> list[str]:
-    """Tensors that a node, or a graph inside it, reads."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            for inner in attribute.g.node:
-                names.extend(reads_of(inner))
-    return names
-
-
 __all__ = [
     "BATCH",
     "Plan",
@@ -214,6 +204,5 @@ __all__ = [
     "Shape",
     "Share",
     "Stateful",
-    "reads_of",
     "tensor_shape",
 ]

@@ -14,8 +14,9 @@ from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT
 from onnx2snn_runtime.neurons import parse_node
 from onnx2snn_runtime.ops.behaviour import is_affine
-from onnx2snn_runtime.plan import Plan, Segment, Shape, Stateful, last_uses, reads_of, tensor_shape
+from onnx2snn_runtime.plan import Plan, Segment, Shape, Stateful, last_uses, tensor_shape
 from onnx2snn_runtime.spiking_checks import check_spiking
+from onnx2snn_runtime.wiring import node_reads
 
 FLOAT = onnx.TensorProto.FLOAT
 
@@ -134,13 +135,13 @@ class _Planner:
         chosen = set(members)
         nodes = [self.graph.node[i] for i in members]
         made = {name for node in nodes for name in node.output if name}
-        read = {name for node in nodes for name in reads_of(node)}
+        read = {name for node in nodes for name in node_reads(node)}
         inputs = sorted(read - made - self.initializers.keys() - {""})
         outside = {
             name
             for i, node in enumerate(self.graph.node)
             if i not in chosen
-            for name in reads_of(node)
+            for name in node_reads(node)
         } | set(self.outputs)
         outputs = sorted((made & outside) | set(graded))
         weights = [item for name, item in self.initializers.items() if name in read]
