@@ -181,9 +181,10 @@ def convert(
         "early_exit": exit_rule.to_json() if exit_rule else None,
     })  # fmt: skip
     if tuning is not None and not tuning.reached:
+        chosen = tuning.chosen
         warnings.warn(
             f"no setting is expected to lose at most {target_drop} points; taken is the most "
-            f"accurate one, expected to lose {tuning.chosen.expected_loss:.2f}",
+            f"accurate one, expected to lose {chosen.loss_text}",
             UserWarning,
             stacklevel=2,
         )

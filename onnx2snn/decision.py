@@ -17,9 +17,12 @@ where it errs in 8.3 %. Flips grow as the square root of the errors:
     unseen = √((e + GAP) / e),  e: share of calibration images that the ANN gets wrong
 
 With labels e is counted; without, the images are taken for training images.
+
+The mean over pairs is a statistic of few images. Its standard error follows from how much each of
+them contributes, once by its margin and once by its change (Hoeffding's projection, 1948).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +30,18 @@ GAP = 0.075  # share of errors that new images add to those of training images
 TRAINING_ERRORS = 0.01  # share of errors on training images
 SMALLEST_PROBABILITY = 1e-7
 PERCENT = 100.0
+
+
+class Estimate(NamedTuple):
+    """What is expected to be lost on new images.
+
+    Attributes:
+        points: points of accuracy; for outputs that are no classes the relative error in percent.
+        standard_error: of ``points``, as the calibration images are few; 0 for other outputs.
+    """
+
+    points: float
+    standard_error: float
 
 
 def is_classes(output: Any) -> bool:
@@ -70,8 +85,8 @@ def unseen_factor(ann: Any, labels: Any | None) -> float:
     return float(np.sqrt((errors + GAP) / errors))
 
 
-def expected_loss(found: Any, ann: Any, labels: Any | None = None) -> float:
-    """Points of accuracy that the spiking network is expected to lose on new images.
+def expected_loss(found: Any, ann: Any, labels: Any | None = None) -> Estimate:
+    """Accuracy that the spiking network is expected to lose on new images.
 
     For outputs that are no classes: the relative L2 error in percent.
 
@@ -82,11 +97,15 @@ def expected_loss(found: Any, ann: Any, labels: Any | None = None) -> float:
     """
     if not is_classes(ann):
         distance = float(np.linalg.norm(np.asarray(found, np.float64) - ann))
-        return PERCENT * distance / max(float(np.linalg.norm(ann)), 1e-30)
+        return Estimate(PERCENT * distance / max(float(np.linalg.norm(ann)), 1e-30), 0.0)
     reference = decision_values(ann)
     classes = reference.argmax(axis=1)
     before = margins(reference, classes)
     changes = margins(decision_values(found), classes) - before
     flips = before[:, np.newaxis] + changes[np.newaxis, :] < 0
-    loss = float((flips * np.tanh(before / 2)[:, np.newaxis]).mean())
-    return PERCENT * unseen_factor(ann, labels) * loss
+    costs = flips * np.tanh(before / 2)[:, np.newaxis]
+    loss = costs.mean()
+    contributions = costs.mean(axis=1) + costs.mean(axis=0) - 2 * loss
+    factor = PERCENT * unseen_factor(ann, labels)
+    deviation = np.sqrt((contributions**2).mean() / len(before))
+    return Estimate(factor * float(loss), factor * float(deviation))

@@ -1,11 +1,12 @@
 """The tuner: the least energy at a given expected loss of accuracy on new images.
 
 Every setting that is tried is run on calibration images, its spikes are counted, and its loss on
-new images is estimated from margins (``decision``). For the refining code a trial is a number of
-steps and a last unit; layers are balanced against each other (``balance``). For each number of
-steps the coarsest unit that keeps the loss is searched, starting from the one found for fewer
-steps. For the rate code a trial is a scale, and all numbers of steps come from one run. Nothing
-depends on chance.
+new images is estimated from margins (``decision``). It keeps the target if the estimate and its
+standard error together do: what looks best on few images is partly luck. For the refining code a
+trial is a number of steps and a last unit; layers are balanced against each other (``balance``).
+For each number of steps the coarsest unit that keeps the loss is searched, starting from the one
+found for fewer steps. For the rate code a trial is a scale, and all numbers of steps come from one
+run. Nothing depends on chance.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ class Trial:
         spikes: spikes per image.
         agreement: percent of images with the ANN's class, or None.
         expected_loss: points of accuracy expected to be lost on new images.
+        standard_error: of that estimate.
     """
 
     recipe: Recipe
@@ -52,10 +54,21 @@ class Trial:
     spikes: float
     agreement: float | None
     expected_loss: float
+    standard_error: float
+
+    @property
+    def likely_loss(self) -> float:
+        """The expected loss and its standard error."""
+        return self.expected_loss + self.standard_error
+
+    @property
+    def loss_text(self) -> str:
+        """The expected loss for people."""
+        return f"{self.expected_loss:.2f} ± {self.standard_error:.2f}"
 
     def keeps(self, target: float) -> bool:
-        """Whether at most ``target`` points are expected to be lost."""
-        return round(self.expected_loss, DIGITS) <= target
+        """Whether hardly more than ``target`` points will be lost."""
+        return round(self.likely_loss, DIGITS) <= target
 
     @property
     def cost(self) -> float:
@@ -104,9 +117,9 @@ def tune(
     max_timesteps: int,
     progress: Progress,
 ) -> Tuning:
-    """Search the setting of least energy whose expected loss is at most ``target`` points.
+    """Search the setting of least energy that hardly loses more than ``target`` points.
 
-    If none keeps the target, the one with the least expected loss is taken.
+    If none keeps the target, the one that is likely to lose least is taken.
 
     Args:
         prepared: what to search: a preparation and the recipe to start from, for each code.
@@ -123,14 +136,14 @@ def tune(
             search.rate(recipe)
     good = [trial for trial in trials if trial.keeps(target)]
     chosen = min(good, key=lambda trial: trial.cost) if good else min(
-        trials, key=lambda trial: (trial.expected_loss, trial.cost)
+        trials, key=lambda trial: (trial.likely_loss, trial.cost)
     )  # fmt: skip
     return Tuning(chosen, bool(good), trials)
 
 
 def _beats(a: Trial, b: Trial) -> bool:
-    ours = (a.energy_uj, a.expected_loss, a.timesteps)
-    theirs = (b.energy_uj, b.expected_loss, b.timesteps)
+    ours = (a.energy_uj, a.likely_loss, a.timesteps)
+    theirs = (b.energy_uj, b.likely_loss, b.timesteps)
     return all(x <= y for x, y in zip(ours, theirs, strict=True)) and ours != theirs
 
 
@@ -176,7 +189,7 @@ class _Search:
 
     def saturates(self, timesteps: int) -> bool:
         """Whether the last two finer units have made the loss no smaller."""
-        losses = [trial.expected_loss for trial in self.trials if trial.timesteps == timesteps]
+        losses = [trial.likely_loss for trial in self.trials if trial.timesteps == timesteps]
         return len(losses) > 2 and min(losses[-2:]) >= losses[-3]
 
     def keeps(self, recipe: Recipe, timesteps: int, position: int) -> bool:
@@ -227,7 +240,7 @@ class _Search:
             totals["energy_uj"],
             totals["spikes_per_image"],
             agreement,
-            expected_loss(found, self.reference, self.labels),
+            *expected_loss(found, self.reference, self.labels),
         )
 
 

@@ -164,7 +164,7 @@ def show_tuning(tuning: Tuning) -> None:
         taken = "taken" if trial == tuning.chosen else ""
         rows.append([
             recipe.name, trial.timesteps, f"{unit:.4f}", f"{trial.spikes / 1e3:.1f}",
-            f"{trial.energy_uj:.2f}", agreement, f"{trial.expected_loss:.2f}", taken,
+            f"{trial.energy_uj:.2f}", agreement, trial.loss_text, taken,
         ])  # fmt: skip
     header = ["recipe", "T", "unit", "k spikes", "µJ", "agreement %", "expected loss", ""]
     print_table("settings tried, on calibration images; loss in points on new ones", header, rows)

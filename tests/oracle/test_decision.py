@@ -32,12 +32,12 @@ def test_expected_loss_is_the_mean_over_pairs(logits, seed):
     pairs = [np.tanh(m / 2) for m in before for d in change if m + d < 0]
     unseen = np.sqrt((TRAINING_ERRORS + GAP) / TRAINING_ERRORS)
     expected = 100 * unseen * sum(pairs) / len(ann) ** 2
-    assert expected_loss(found, ann) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert expected_loss(found, ann).points == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 @given(logits=LOGITS)
 def test_nothing_is_lost_where_nothing_changes(logits):
-    assert expected_loss(logits, logits) == 0.0
+    assert expected_loss(logits, logits) == (0.0, 0.0)
 
 
 def test_probabilities_are_compared_as_logits():
@@ -53,10 +53,23 @@ def test_labels_say_how_far_new_images_are():
     found = np.array([[0.9, 1.0], [1.0, 0.8]])
     all_right, one_wrong = np.array([0, 0]), np.array([0, 1])
     assert expected_loss(found, ann, all_right) == expected_loss(found, ann)
-    ratio = expected_loss(found, ann, all_right) / expected_loss(found, ann, one_wrong)
+    ratio = (
+        expected_loss(found, ann, all_right).points / expected_loss(found, ann, one_wrong).points
+    )
     assert ratio == pytest.approx(np.sqrt((0.01 + GAP) / 0.01 / ((0.5 + GAP) / 0.5)))
 
 
 def test_other_outputs_lose_their_relative_error():
     ann = np.ones((2, 1, 4, 4))
-    assert expected_loss(ann * 1.01, ann) == pytest.approx(1.0)
+    assert expected_loss(ann * 1.01, ann) == (pytest.approx(1.0), 0.0)
+
+
+def test_the_standard_error_is_that_of_many_samples():
+    """The spread of the estimate over samples of images, against what one sample tells of it."""
+    rng = np.random.default_rng(7)
+    estimates = []
+    for _ in range(300):
+        ann = rng.normal(0, 2, (200, 5))
+        estimates.append(expected_loss(ann + rng.normal(0, 0.2, ann.shape), ann))
+    points, errors = np.array(estimates).T
+    assert errors.mean() == pytest.approx(points.std(), rel=0.15)
