@@ -119,8 +119,16 @@ def run_batch(
         The answers, output name to [N,*], and the steps that each image took, [N].
     """
     images = len(next(iter(feeds.values())))
-    inside = np.arange(images)
-    states, static = engine.first_states(images), engine.run_head(feeds)
+    with engine.state_memory.lent(images) as states:
+        return _run_all(engine, feeds, states, rule, last)
+
+
+def _run_all(
+    engine: Engine, feeds: Mapping[str, Array], states: dict[str, Array], rule: ExitRule, last: int
+) -> tuple[dict[str, Array], Array]:
+    """``run_batch`` with memory for the states."""
+    images = len(next(iter(feeds.values())))
+    inside, static = np.arange(images), engine.run_head(feeds)
     outputs: dict[str, Array] = {}
     used = np.zeros(images, np.int64)
     before: Array | None = None
@@ -135,15 +143,34 @@ def run_batch(
             whole = outputs.setdefault(name, np.empty((images, *array.shape[1:]), array.dtype))
             whole[inside[leaving]] = array[leaving]
         used[inside[leaving]] = step
-        staying = ~leaving
-        if not staying.any():
+        if leaving.all():
             break
-        inside, before, first = inside[staying], logits[staying], step + 1
+        order, first = _closed_up(leaving), step + 1
+        inside, before = inside[order], logits[order]
         if leaving.any():
-            rows = engine.backend.to_device(np.flatnonzero(staying))
-            states = {name: array[rows] for name, array in states.items()}
-            static = {name: array[:, rows] for name, array in static.items()}
+            states, static = _kept(engine, states, static, order)
     return outputs, used
+
+
+def _closed_up(leaving: Array) -> Array:
+    """Which image comes to stand where once some of [N] leave; gaps are filled from the end."""
+    count = len(leaving) - int(leaving.sum())
+    order = np.arange(len(leaving))
+    order[:count][leaving[:count]] = order[count:][~leaving[count:]]
+    return order[:count]
+
+
+def _kept(
+    engine: Engine, states: dict[str, Array], static: dict[str, Array], order: Array
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """States [N,*] and constant signals [1,N,*] of the images that stay; states move in place."""
+    to_device = engine.backend.to_device
+    gaps = np.flatnonzero(order != np.arange(len(order)))
+    rows, targets, sources = to_device(order), to_device(gaps), to_device(order[gaps])
+    for array in states.values():
+        array[targets] = array[sources]
+    kept = {name: array[: len(order)] for name, array in states.items()}
+    return kept, {name: array[:, rows] for name, array in static.items()}
 
 
 def _advance(

@@ -15,6 +15,7 @@ from onnx2snn_runtime.neurons import Chunk, Place
 from onnx2snn_runtime.plan import Plan, Segment, Stateful
 from onnx2snn_runtime.replay import Replayer
 from onnx2snn_runtime.reuse import sole_readers
+from onnx2snn_runtime.state_memory import StateMemory
 
 Array = Any
 
@@ -56,6 +57,7 @@ class Engine:
             for unit in plan.units
         ]
         self.sole_readers = sole_readers(plan)
+        self.state_memory = StateMemory(plan, backend.xp)
         self.thresholds = {
             unit.name: None if unit.threshold is None else self.laid_out(unit, unit.threshold)
             for unit in plan.stateful
@@ -111,7 +113,19 @@ class Engine:
             observer: is shown what every stateful operator sends.
         """
         images = next(iter(feeds.values())).shape[1 if sequence else 0]
-        states = self.first_states(images)
+        with self.state_memory.lent(images) as states:
+            yield from self.run_chunks(feeds, steps, states, sequence, observer)
+
+    def run_chunks(
+        self,
+        feeds: Mapping[str, Array],
+        steps: Sequence[int],
+        states: dict[str, Array],
+        sequence: bool,
+        observer: Observer | None,
+    ) -> Iterator[tuple[int, dict[str, Array]]]:
+        """``run`` with memory for the states."""
+        images = next(iter(feeds.values())).shape[1 if sequence else 0]
         static = {} if sequence else self.run_head(feeds)
         chunk_steps = self.schedule.chunk_steps(images, steps[-1])
         first = 1
@@ -157,6 +171,7 @@ class Engine:
         """Give back memory that is kept for later, as it has run out."""
         if self.replayer is not None:
             self.replayer.clear()
+        self.state_memory.clear()
         self.backend.release()
 
     def run_units(
@@ -167,7 +182,10 @@ class Engine:
         length: int,
         observer: Observer | None = None,
     ) -> dict[str, Array]:
-        """All layers over one chunk; values are [C,N,*], with stride 0 where constant."""
+        """All layers over one chunk; values are [C,N,*], with stride 0 where constant.
+
+        States need not hold anything before step 1.
+        """
         xp = self.backend.xp
         values = {name: over_time(xp, array, length) for name, array in values.items()}
         for index, (unit, runner) in enumerate(zip(self.plan.units, self.runners, strict=True)):
@@ -179,6 +197,8 @@ class Engine:
                         observer.observe_graded(name, first, graded)
             else:
                 chunk = self.make_chunk(unit, runner, values, states, first)
+                if first == 1:
+                    self.begin(unit, chunk)
                 chunk.record = observer is not None
                 chunk.reusable = index in self.sole_readers
                 chunk.place = self.place(unit, values, chunk)
@@ -192,6 +212,12 @@ class Engine:
                 if self.plan.last_use[name] == index:
                     values.pop(name, None)
         return values
+
+    def begin(self, unit: Stateful, chunk: Chunk) -> None:
+        """States that hold nothing yet get what they begin with, if they can in the same pass."""
+        chunk.begins = [self.starts.get(name) for name in unit.states]
+        if not self.backend.begins(unit.operator):
+            chunk.begin()
 
     def place(self, unit: Stateful, values: dict[str, Array], chunk: Chunk) -> Place | None:
         """Where a unit writes that has a share of a joint tensor."""
@@ -270,20 +296,6 @@ class Engine:
             contiguous = self.backend.xp.ascontiguousarray
             chosen.update(self.tail({name: contiguous(array) for name, array in chosen.items()}))
         return {name: self.backend.to_host(chosen[name]) for name in self.plan.outputs}
-
-    def first_states(self, images: int) -> dict[str, Array]:
-        """What every state begins with, for this many images: zero, or what the file stores."""
-        states = {
-            name: self.backend.xp.zeros(
-                tuple(images if isinstance(size, str) else size for size in shape),
-                dtype=onnx.helper.tensor_dtype_to_np_dtype(unit.operator.state_type),
-            )
-            for unit in self.plan.stateful
-            for name, shape in zip(unit.states, unit.state_shapes, strict=True)
-        }
-        for name, start in self.starts.items():
-            states[name] += start
-        return states
 
 
 def over_time(xp: Any, array: Array, length: int) -> Array:

@@ -341,10 +341,13 @@ class Network:
         def run(batch: Feeds) -> list[Answer]:
             return run_in_parts(self.engine, batch, timesteps, work, sequence)
 
-        if self.backend.batches_at_once == 1:  # libraries keep handles for each thread
-            return [answer for batch in batches for answer in run(batch)]
-        with ThreadPoolExecutor(self.backend.batches_at_once) as pool:
-            return [answer for part in pool.map(run, batches) for answer in part]
+        try:
+            if self.backend.batches_at_once == 1:  # libraries keep handles for each thread
+                return [answer for batch in batches for answer in run(batch)]
+            with ThreadPoolExecutor(self.backend.batches_at_once) as pool:
+                return [answer for part in pool.map(run, batches) for answer in part]
+        finally:
+            self.engine.state_memory.clear()
 
     def check_feeds(self, images: Array | Mapping[str, Array]) -> tuple[dict[str, Array], bool]:
         """The images by input name as float32, and whether they are a sequence [T,N,*].

@@ -111,6 +111,11 @@ class Backend(ABC):
         """All steps of a chunk of one stateful operator; returns y [C,N,*]."""
         return operator.scan(self.xp, chunk)
 
+    def begins(self, operator: StatefulOperator) -> bool:
+        """Whether ``scan`` of this operator fills states that hold nothing yet."""
+        del operator
+        return False
+
     def writes_shares(self, operator: StatefulOperator) -> bool:
         """Whether ``scan`` of this operator can write to a ``Place``."""
         del operator

@@ -22,6 +22,7 @@ from onnx2snn_runtime.backends.fused_rows import (
     make_buffers,
     one_row_per_image,
     per_neuron,
+    states_as_rows,
 )
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 from onnx2snn_runtime.neurons.burst import BurstIF
@@ -46,6 +47,11 @@ def handles(operator: StatefulOperator) -> bool:
     return isinstance(operator, BurstIF | IntegerIF) or pools_pictures(operator)
 
 
+def begins(operator: StatefulOperator) -> bool:
+    """Whether the kernel of an operator that it handles fills states that hold nothing yet."""
+    return isinstance(operator, Refine) or (isinstance(operator, BurstIF) and _is_linear(operator))
+
+
 def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
     """All steps of a chunk; the same contract as ``StatefulOperator.scan``.
 
@@ -56,8 +62,7 @@ def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
     if isinstance(operator, IntegerIF):
         return fused_integer.scan(operator, chunk)
     features = chunk.inputs[0].shape[2:]
-    linear = operator.signature.op in PIECEWISE_LINEAR
-    states = chunk.states if linear or isinstance(operator, Refine) else chunk.states[1:]
+    linear = _is_linear(operator)
     if linear:
         inputs = chunk.inputs[0]
     elif isinstance(operator, BurstIF):
@@ -67,18 +72,25 @@ def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
     flat = one_row_per_image(inputs)
     threshold = per_neuron(chunk.threshold, features)
     slope, low, high = _activation(operator, chunk, features)
-    held = [one_row_per_image(state[np.newaxis])[0] for state in states]
+    held = states_as_rows(chunk, 0 if linear or isinstance(operator, Refine) else 1)
+    fresh = chunk.begins is not None
     outputs, column, counts = make_buffers(chunk, flat)
     numbers = [np.float32(operator.attributes[name]) for name in operator.parameters]
     if isinstance(operator, BurstIF):
         kind = EVALUATED if not linear else BOUNDED if operator.needs_step else RECTIFIER
         sums, spikes = held if linear else (held[0], held[0])
         _burst(kind, flat, threshold, slope, low, high, np.float32(chunk.first_step), *numbers,
-               sums, spikes, outputs, column, counts)  # fmt: skip
+               fresh, sums, spikes, outputs, column, counts)  # fmt: skip
     else:
-        _refine(flat, threshold, slope, low, high, *numbers, *held,
+        start = (chunk.begins or [None])[0]
+        starts = per_neuron(np.float32(0) if start is None else start, features)
+        _refine(flat, threshold, slope, low, high, *numbers, fresh, starts, *held,
                 outputs, column, counts)  # fmt: skip
-    return finish(chunk, held, outputs, column, counts)
+    return finish(chunk, outputs, column, counts)
+
+
+def _is_linear(operator: StatefulOperator) -> bool:
+    return operator.signature.op in PIECEWISE_LINEAR
 
 
 def _activation(
@@ -107,7 +119,7 @@ def _activation(
 def _burst(
     kind: int, inputs: Floats, threshold: Floats, slope: Floats, low: Any, high: Any, first: Any,
     v0: Any, burst_limit: Any, lower_limit: Any, rounding: Any,
-    sums: Floats, spikes: Floats, outputs: Floats, column: int, counts: Floats,
+    fresh: bool, sums: Floats, spikes: Floats, outputs: Floats, column: int, counts: Floats,
 ) -> None:  # fmt: skip
     steps, (images, size) = len(outputs), sums.shape
     moves, records = inputs.shape[0] > 1, counts.shape[0] > 0
@@ -120,6 +132,9 @@ def _burst(
         cumulative = np.empty(stop - start, np.float32)
         unrecorded = np.empty(stop - start, np.float32)
         bend = slope[start:stop] if bends else slope[: stop - start]
+        if fresh:
+            sums[n, start:stop] = ZERO
+            spikes[n, start:stop] = ZERO
         for t in range(steps):
             x = inputs[t if moves else 0, n, start:stop]
             y, count = outputs[t, n, column + start : column + stop], unrecorded
@@ -171,7 +186,7 @@ def _fire(
 def _refine(
     inputs: Floats, threshold: Floats, slope: Floats, floor: Any, ceiling: Any,
     limit: Any, growth: Any, decay: Any, dead_zone: Any,
-    lowest: Any, highest: Any, low: Any, high: Any,
+    lowest: Any, highest: Any, low: Any, high: Any, fresh: bool, starts: Floats,
     estimate: Floats, exponent: Floats, outputs: Floats, column: int, counts: Floats,
 ) -> None:  # fmt: skip
     steps, (images, size) = len(outputs), estimate.shape
@@ -186,6 +201,9 @@ def _refine(
         given = np.empty(stop - start, np.float32)
         unrecorded = np.empty(stop - start, np.float32)
         bend = slope[start:stop] if bends else slope[: stop - start]
+        if fresh:
+            copy_row(starts[start:stop], estimate[n, start:stop])
+            exponent[n, start:stop] = ZERO
         for t in range(steps):
             count = unrecorded
             if records:

@@ -18,6 +18,7 @@ from onnx2snn_runtime.backends.fused_rows import (
     make_buffers,
     one_row_per_image,
     per_neuron,
+    states_as_rows,
 )
 from onnx2snn_runtime.neurons import Chunk
 from onnx2snn_runtime.neurons.integer import IntegerIF, integer_threshold
@@ -35,12 +36,12 @@ def scan(operator: IntegerIF, chunk: Chunk) -> Any:
     threshold, offset = integer_threshold(np, operator, chunk.threshold)
     bounds = chunk.inputs[1:3] if operator.needs_step else (0, 0)
     numbers = [per_neuron(v, features, np.int32) for v in (threshold, offset, *bounds)]
-    held = [np.ascontiguousarray(state).reshape(flat.shape[1:]) for state in chunk.states]
+    held = states_as_rows(chunk)
     outputs, column, counts = make_buffers(chunk, flat)
     limits = [np.int32(operator.attributes[name]) for name in ("lower_limit", "burst_limit")]
     _count(flat, *numbers, operator.needs_step, chunk.first_step, *limits,
            *held, outputs, column, counts)  # fmt: skip
-    return finish(chunk, held, outputs, column, counts)
+    return finish(chunk, outputs, column, counts)
 
 
 @compiled  # type: ignore[untyped-decorator]

@@ -1,6 +1,5 @@
 """How the fused laws see a chunk: every image as one row of neurons, in blocks of them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +36,12 @@ def per_neuron(values: Any, features: tuple[int, ...], dtype: type = np.float32)
     return np.ascontiguousarray(np.broadcast_to(array, features)).reshape(-1)
 
 
+def states_as_rows(chunk: Chunk, first: int = 0) -> list[NDArray[Any]]:
+    """States from the one with index ``first`` on as [N,D], to be changed in place."""
+    chunk.states[first:] = [np.ascontiguousarray(state) for state in chunk.states[first:]]
+    return [state.reshape(len(state), -1) for state in chunk.states[first:]]
+
+
 def make_buffers(chunk: Chunk, rows: Floats) -> tuple[Floats, int, Floats]:
     """Where outputs and spike counts go.
 
@@ -57,15 +62,9 @@ def make_buffers(chunk: Chunk, rows: Floats) -> tuple[Floats, int, Floats]:
     return rows if reuse else np.empty((steps, images, size), dtype=np.float32), 0, counts
 
 
-def finish(
-    chunk: Chunk, held: Sequence[Any], outputs: Floats, first: int, counts: Floats
-) -> Floats:
-    """Give the chunk its last states, which are ``held`` [N,D], and its counts; returns y [C,N,*].
-
-    Rows become what they were, [N,*].
-    """
+def finish(chunk: Chunk, outputs: Floats, first: int, counts: Floats) -> Floats:
+    """Give the chunk its counts; returns y [C,N,*]. Rows become what they were, [N,*]."""
     shape = chunk.inputs[0].shape[1:]
-    chunk.states[len(chunk.states) - len(held) :] = [state.reshape(shape) for state in held]
     if chunk.record:
         chunk.counts = counts.reshape(len(counts), *shape)
     size = counts.shape[2]

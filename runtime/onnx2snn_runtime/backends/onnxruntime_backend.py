@@ -101,6 +101,14 @@ class OnnxruntimeBackend(Backend):
                 return fused.scan(operator, chunk)
         return operator.scan(self.xp, chunk)
 
+    def begins(self, operator: StatefulOperator) -> bool:
+        """Where the fused kernel does, while a block of neurons is in the cache."""
+        if self.fused:
+            from onnx2snn_runtime.backends import fused
+
+            return fused.handles(operator) and fused.begins(operator)
+        return False
+
     def writes_shares(self, operator: StatefulOperator) -> bool:
         """Where there is a fused kernel of a neuron."""
         if self.fused:

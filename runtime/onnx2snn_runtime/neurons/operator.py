@@ -83,6 +83,9 @@ class Chunk:
         inputs: inputs of f; moving ones [C,N,*], constants as they are in the file.
         threshold: threshold broadcastable to [N,*], in units of the ANN's activation, or None.
         states: one array per state, [N,*]; after the chunk, new or changed arrays stand here.
+        begins: what each state begins with, broadcastable to [N,*] or None for zero, where the
+            arrays hold nothing yet; None where they hold the states. Only given to laws that know
+            of it; `begin` does it for the others.
         first_step: number t of the first step of the chunk, from 1.
         evaluate: the base function f.
         counts: filled with spike counts [C,N,*] by spiking operators when ``record`` is set.
@@ -104,6 +107,7 @@ class Chunk:
     states: list[Array]
     first_step: int
     evaluate: Evaluate
+    begins: list[Array | None] | None = None
     record: bool = False
     counts: Array | None = field(default=None)
     reusable: bool = False
@@ -113,6 +117,12 @@ class Chunk:
     bias: Array | None = None
     residual: Array | None = None
     sends: Any = None
+
+    def begin(self) -> None:
+        """Fill the states with what they begin with, in a pass of its own."""
+        for state, start in zip(self.states, self.begins or [], strict=True):
+            state[...] = 0 if start is None else start
+        self.begins = None
 
     def join(self) -> None:
         """Make the first input what a law as written takes, in passes of their own."""
