@@ -37,6 +37,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fast": {"recipe": "fast"},
     "refine": {"recipe": "refine"},
     "target-drop": {"target_drop": 0.1},
+    "latency": {"target_drop": 0.1, "prefer": "latency"},
 }
 HEADER = (
     "| network | images | conversion | mean T | dense passes an image | stated loss "

@@ -34,9 +34,6 @@ from onnx2snn_runtime.backends import Backend
 Array = Any
 PROBE = 1.0 / 64  # unit of the rounding that measures s_l: small enough for a linear response
 FACTORS = (1.0 / 16, 4.0)
-START = (
-    1.0 / 6
-)  # first unit of a layer of factor 1: coarser makes more to correct, finer more spikes
 USUAL = 0.4  # quantile of a channel's activations that its estimates begin with …
 START_GRID = 2  # … in whole multiples of so many last units
 FIRST_REACH = 0.5  # the first burst reaches at least this part of a layer's range …
@@ -63,20 +60,20 @@ class Balance:
         """First unit, decay, number of halvings and start of every layer.
 
         A layer's last unit is ``precision`` · factor in units of its range. Its first unit is
-        coarser by about as many halvings as bring a layer of factor 1 to ``START``, but by so many
-        that the last halving falls on the last step, and by more where the first burst would not
-        reach its range. The decay is the least that makes all halvings within the recommended
+        coarser by about as many halvings as bring a layer of factor 1 to ``first_unit``, but by so
+        many that the last halving falls on the last step, and by more where the first burst would
+        not reach its range. The decay is the least that makes all halvings within the recommended
         steps; then the unit stays.
         """
         assert recipe.precision is not None
         limit, steps = recipe.burst_limit, recipe.recommended_timesteps
         least = GENTLE_REACH if limit <= 2 else FIRST_REACH / limit
-        common = max(0, round(log2(START / recipe.precision)))
+        common = max(0, round(log2(recipe.first_unit / recipe.precision)))
         if steps > 1:
             common = min(common, max(1, round(common / (steps - 1))) * (steps - 1))
         found = {}
         for name, entry in calibration.items():
-            last = recipe.precision * self.factors[name]
+            last = recipe.precision * self.factors[name] ** recipe.unevenness
             halvings = max(common, ceil(log2(least / last))) if steps > 1 else 0
             decay = max(1, ceil(halvings / max(1, steps - 1)))
             unit = np.full_like(entry.threshold, last * 2.0**halvings * self.ranges[name])

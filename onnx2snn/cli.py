@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onnx2snn import __version__
 from onnx2snn.completion import PrintCompletion
-from onnx2snn.recipes import RECIPES
+from onnx2snn.recipes import PREFERENCES, RECIPES
 from onnx2snn_runtime.cli import guarded, say
 from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.limits import add_limit_arguments
@@ -103,6 +103,8 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target-drop", type=float, metavar="PTS",
                         help="search the least energy that loses at most these")  # fmt: skip
     parser.add_argument("--max-timesteps", type=int, default=8, help="for --target-drop (8)")
+    parser.add_argument("--prefer", default=PREFERENCES[0], metavar="|".join(PREFERENCES),
+                        help="latency: --target-drop searches the fewest steps")  # fmt: skip
     add_preprocess_argument(parser, "imagenet, unit, none or mean=…,std=…")
     parser.add_argument("--input-shape", action="append", default=[], metavar="NAME:1,3,32,32",
                         help="sizes that the model leaves open")  # fmt: skip

@@ -11,20 +11,20 @@ import onnx
 from onnx2snn import __version__
 from onnx2snn.batch_statistics import read_statistics
 from onnx2snn.built import Built
-from onnx2snn.calibrate import check_rule
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.doubts import doubt
 from onnx2snn.integer.between import with_neurons_between
-from onnx2snn.integer.build import PRECISIONS, to_integers
+from onnx2snn.integer.build import to_integers
+from onnx2snn.options import check_options, check_precision, check_preference
 from onnx2snn.passes import normalise, to_proto
 from onnx2snn.preparation import Preparation, Progress, prepare
-from onnx2snn.recipes import Recipe, find_recipe
+from onnx2snn.recipes import PREFERENCES, Recipe, find_recipe
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.tune import tune
 from onnx2snn.tune_exit import DEFAULT_LOSS, tune_on
 from onnx2snn.verify import verify
 from onnx2snn_runtime.backends import open_backend
-from onnx2snn_runtime.errors import BackendError, ModelError, UsageError
+from onnx2snn_runtime.errors import BackendError, ModelError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import FORMAT_VERSION, is_spiking, write_metadata
 from onnx2snn_runtime.inference import check_shapes
@@ -34,7 +34,6 @@ from onnx2snn_runtime.model_checks import check_model
 
 CALIBRATION_SAMPLES = 512
 MAX_TIMESTEPS = 8
-LARGEST_TIMESTEPS = 32
 
 
 def convert(
@@ -51,6 +50,7 @@ def convert(
     per_channel: bool | None = None,
     target_drop: float | None = None,
     max_timesteps: int = MAX_TIMESTEPS,
+    prefer: str = PREFERENCES[0],
     preprocess: str | Preprocessings | Mapping[str, str] | None = None,
     input_shapes: Mapping[str, Sequence[int | str]] | None = None,
     exit_loss: float = DEFAULT_LOSS,
@@ -78,6 +78,8 @@ def convert(
         target_drop: choose the settings: the least energy whose expected loss of accuracy on new
             images is at most this many points. With a recipe only its settings are searched.
         max_timesteps: steps at most, for ``target_drop``.
+        prefer: for ``target_drop``: ``energy``, or ``latency``: the fewest steps instead of the
+            least energy, and as much as possible after the first one, for early exit.
         preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``; for
             several inputs also a mapping by their names.
         input_shapes: sizes of dynamic inputs, batch first.
@@ -108,6 +110,7 @@ def convert(
     ]  # fmt: skip
     check_precision(precision, starts)
     check_options(starts, calibration_samples, target_drop, max_timesteps, exit_loss)
+    check_preference(prefer, target_drop)
     engine, _ = open_backend(backend)
     steps = told(preprocess)
     ann, digest = read(model)
@@ -138,7 +141,7 @@ def convert(
     if strange := doubt(source, preparation):
         warnings.warn(strange, UserWarning, stacklevel=2)
     if target_drop is not None and preparation.histograms:
-        tuning = tune(prepared, target_drop, max_timesteps, progress)
+        tuning = tune(prepared, target_drop, max_timesteps, progress, prefer)
         settings = tuning.chosen.recipe
         preparation = next(item for item, start in prepared if start.name == settings.name)
     network = preparation.network
@@ -230,48 +233,6 @@ def candidates(
     if recipe is not None:
         return (recipe,)
     return ("fast",) if target_drop is None or precision == "int8" else ("refine", "fast")
-
-
-def check_precision(precision: str, recipes: Sequence[Recipe]) -> None:
-    """Refuse an unknown precision, and one that a recipe cannot have.
-
-    Raises:
-        UsageError: it is unknown, or the recipe cannot have it.
-    """
-    if precision not in PRECISIONS:
-        known = ", ".join(PRECISIONS)
-        raise UsageError(f"--precision must be one of {known}, got {precision!r}")
-    for entry in recipes:
-        if precision == "int8" and entry.code == "refine":
-            raise UsageError(
-                f"--recipe {entry.name} has no form in whole numbers: its units are halved at "
-                "every step, down to a millionth of the first",
-                advice="give --recipe fast, paper or if with --precision int8",
-            )
-
-
-def check_options(
-    recipes: Sequence[Recipe],
-    samples: int,
-    target_drop: float | None,
-    max_timesteps: int,
-    exit_loss: float,
-) -> None:
-    """Refuse numbers out of range before anything is read.
-
-    Raises:
-        UsageError: one is out of its range.
-    """
-    for entry in recipes:
-        check_rule(entry.rule)
-    if samples < 1:
-        raise UsageError(f"--calibration-samples must be at least 1, got {samples}")
-    if not 0.0 <= exit_loss <= 100.0:
-        raise UsageError(f"--exit-loss must lie in 0..100, got {exit_loss}")
-    if target_drop is not None and not 0.0 < target_drop <= 100.0:
-        raise UsageError(f"--target-drop must lie in 0..100 points, got {target_drop}")
-    if not 1 <= max_timesteps <= LARGEST_TIMESTEPS:
-        raise UsageError(f"--max-timesteps must lie in 1..{LARGEST_TIMESTEPS}, got {max_timesteps}")
 
 
 def read(model: str | Path | onnx.ModelProto) -> tuple[onnx.ModelProto, str]:

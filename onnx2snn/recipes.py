@@ -6,6 +6,7 @@ from typing import Any
 from onnx2snn_runtime.errors import UsageError
 
 MAX_BURST = 255
+PREFERENCES = ("energy", "latency")  # what a search for settings may save
 FAST_REACH = 1.875  # burst_limit · scale of ``fast`` and ``refine``: how far a step reaches
 
 
@@ -28,6 +29,10 @@ class Recipe:
         precision: ``refine`` only: last unit after the recommended steps, in units of a layer's
             range and on average over layers that are balanced against each other (``balance``);
             None takes thresholds by rule and scale.
+        first_unit: first unit, likewise, where there is a ``precision``: coarser makes more to
+            correct, finer more spikes.
+        unevenness: exponent of the factors that balance layers; 1 for the least energy, 0 for
+            units that are the same part of every layer's range.
         recommended_timesteps: steps recommended without tuning.
         summary: one line for ``--help``.
     """
@@ -44,6 +49,8 @@ class Recipe:
     decay: int = 1
     dead_zone: float = 0.5
     precision: float | None = None
+    first_unit: float = 1.0 / 6
+    unevenness: float = 1.0
     recommended_timesteps: int = 4
     summary: str = ""
 

@@ -1,12 +1,13 @@
-"""The tuner: the least energy at a given expected loss of accuracy on new images.
+"""The tuner: the least energy, or steps, at a given expected loss of accuracy on new images.
 
 Every setting that is tried is run on calibration images, its spikes are counted, and its loss on
 new images is estimated from margins (``decision``). It keeps the target if the estimate and its
 standard error together do: what looks best on few images is partly luck. For the refining code a
 trial is a number of steps and a last unit; layers are balanced against each other (``balance``).
 For each number of steps the coarsest unit that keeps the loss is searched, starting from the one
-found for fewer steps. For the rate code a trial is a scale, and all numbers of steps come from one
-run. Nothing depends on chance.
+found for fewer steps. Where latency counts, first units are fine and quickly get finer, and the
+fewest steps that keep the loss are searched. For the rate code a trial is a scale, and all numbers
+of steps come from one run. Nothing depends on chance.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,17 +17,20 @@ from typing import Any
 from onnx2snn.decision import PERCENT, decision_values, expected_loss, is_classes
 from onnx2snn.energy import EnergyMeter
 from onnx2snn.preparation import Preparation
-from onnx2snn.recipes import Recipe
+from onnx2snn.recipes import PREFERENCES, Recipe
 from onnx2snn_runtime.network import Network
 
 IMAGES = 256
 BUDGET = 3e11  # multiplications that one trial may cost; fewer images where steps are dear
 FEWEST_IMAGES = 48
 TIMESTEPS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
+QUARTER = 0.25  # of a unit is the next one where few steps count
 STEPS_WANTED = 4
 STEP_COST = 0.25  # of the energy: what each step beyond the wanted ones must save to be worth it
 DIGITS = 2  # of an expected loss in points: more cannot be told from a few hundred images
-DEAD_ZONE = 0.6
+DEAD_ZONE = 0.6  # saves a tenth of the spikes; half a unit, as in rounding, errs least
+ROUNDING = 0.5
+UNEVENNESS = 0.5  # where the first burst has to reach a layer's range with its unit
 PRECISIONS = tuple(2.0 ** (-step / 8) for step in range(16, 90))
 STRIDE = 4
 RATE_SCALES = (0.5, 0.25, 0.125)
@@ -116,8 +120,9 @@ def tune(
     target: float,
     max_timesteps: int,
     progress: Progress,
+    prefer: str = PREFERENCES[0],
 ) -> Tuning:
-    """Search the setting of least energy that hardly loses more than ``target`` points.
+    """Search the best setting that hardly loses more than ``target`` points.
 
     If none keeps the target, the one that is likely to lose least is taken.
 
@@ -126,18 +131,26 @@ def tune(
         target: points of accuracy that may be lost on new images.
         max_timesteps: steps at most.
         progress: is told how many trials are done, of 0 as nobody knows of how many.
+        prefer: what is best, one of ``PREFERENCES``.
     """
     trials: list[Trial] = []
     for preparation, recipe in prepared:
         search = _Search(preparation, target, max_timesteps, progress, trials)
-        if recipe.code == "refine":
+        if recipe.code == "refine" and prefer == "latency":
+            search.quick(recipe)
+        elif recipe.code == "refine":
             search.refine(recipe)
         else:
             search.rate(recipe)
+        if prefer == "latency" and any(trial.keeps(target) for trial in trials):
+            break  # the rate code needs more steps
     good = [trial for trial in trials if trial.keeps(target)]
-    chosen = min(good, key=lambda trial: trial.cost) if good else min(
-        trials, key=lambda trial: (trial.likely_loss, trial.cost)
-    )  # fmt: skip
+    if not good:
+        chosen = min(trials, key=lambda trial: (trial.likely_loss, trial.cost))
+    elif prefer == "latency":
+        chosen = min(good, key=lambda trial: (trial.timesteps, trial.energy_uj))
+    else:
+        chosen = min(good, key=lambda trial: trial.cost)
     return Tuning(chosen, bool(good), trials)
 
 
@@ -169,20 +182,36 @@ class _Search:
         """For every number of steps the coarsest last unit that keeps the target."""
         position = 0
         for t in self.timesteps:
-            position = self.coarsest(recipe, t, position)
+            position = self.coarsest(replace(recipe, dead_zone=DEAD_ZONE), t, position)
+
+    def quick(self, recipe: Recipe) -> None:
+        """The fewest steps that keep the target, where a step tells as much as it can.
+
+        The first burst covers a layer's range, so that most images can be told after it, and units
+        are quartered: finer ones would not reach as far as inputs still change.
+        """
+        first = 1.0 / recipe.burst_limit
+        start = replace(recipe, first_unit=first, unevenness=UNEVENNESS, dead_zone=ROUNDING)
+        for t in self.timesteps:
+            if self.keeps(start, t, first * QUARTER ** (t - 1)):
+                return
 
     def coarsest(self, recipe: Recipe, timesteps: int, start: int) -> int:
         """Index of that unit; ``start`` is a guess."""
         position, last = start, len(PRECISIONS) - 1
-        good = self.keeps(recipe, timesteps, position)
-        while good and position >= STRIDE and self.keeps(recipe, timesteps, position - STRIDE):
+
+        def keeps(index: int) -> bool:
+            return self.keeps(recipe, timesteps, PRECISIONS[index])
+
+        good = keeps(position)
+        while good and position >= STRIDE and keeps(position - STRIDE):
             position -= STRIDE
         while not good and position < last and not self.saturates(timesteps):
             position = min(last, position + STRIDE)
-            good = self.keeps(recipe, timesteps, position)
+            good = keeps(position)
         step = STRIDE // 2
         while good and step:
-            if position >= step and self.keeps(recipe, timesteps, position - step):
+            if position >= step and keeps(position - step):
                 position -= step
             step //= 2
         return position
@@ -192,12 +221,11 @@ class _Search:
         losses = [trial.likely_loss for trial in self.trials if trial.timesteps == timesteps]
         return len(losses) > 2 and min(losses[-2:]) >= losses[-3]
 
-    def keeps(self, recipe: Recipe, timesteps: int, position: int) -> bool:
+    def keeps(self, recipe: Recipe, timesteps: int, precision: float) -> bool:
         """Whether a last unit keeps the target, by a trial."""
         setting = replace(
             recipe,
-            precision=PRECISIONS[position],
-            dead_zone=DEAD_ZONE,
+            precision=precision,
             per_channel=False,
             recommended_timesteps=timesteps,
         )

@@ -12,8 +12,9 @@ leads at the end by d − s logits, and is right more often by tanh((d − s) / 
     loss = mean over i, j of [d_j > s_i] · tanh((d_j − s_i) / 2)    points of accuracy
 
 Thresholds are taken from one half of the images, the loss from the other; the largest q that keeps
-the stated loss is taken. Where hardly an image leaves nothing is checked: steps between two checks
-run together, which is faster.
+the stated loss is taken. Leads on new images are smaller: ``decision`` says by how much that raises
+the loss. Where hardly an image leaves nothing is checked: steps between two checks run together,
+which is faster.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ import onnx
 
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.costs import multiplications
-from onnx2snn.decision import PERCENT
+from onnx2snn.decision import PERCENT, unseen_factor
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends import Backend
 from onnx2snn_runtime.early_exit import CHANGE, SPREAD, ExitRule, check_steps, lead, unit_of
@@ -35,10 +36,10 @@ from onnx2snn_runtime.planner import make_plan
 
 Array = Any
 DEFAULT_LOSS = 0.1  # expected points of accuracy
-TUNING_IMAGES = 256  # more cost more time than they tell
+TUNING_IMAGES = 512
 FEWEST_IMAGES = 16
 BUDGET = 1.2e12  # multiplications that the tuning may cost
-LEAST_STEPS = 8  # the last step is at least this: hard images may take longer than recommended
+LEAST_STEPS = 8  # the last step is at least this where more steps than recommended tell more
 RIVALS = 5  # classes that may overtake the first
 LEVELS = np.geomspace(0.5, 1e-3, 40)
 NEAR = 0.1  # of the images have nearly the same lead as one of them
@@ -46,9 +47,10 @@ FEWEST_NEAR = 8
 WORTH_A_CHECK = 1 / 16  # of the images have left
 
 
-def tuning_steps(recommended: int) -> list[int]:
+def tuning_steps(recipe: Recipe) -> list[int]:
     """Steps whose logits ``tune`` needs."""
-    return check_steps(max(LEAST_STEPS, recommended))
+    is_done = recipe.precision is not None  # units get no finer after the recommended steps
+    return check_steps(max(1 if is_done else LEAST_STEPS, recipe.recommended_timesteps))
 
 
 def tune_on(
@@ -60,7 +62,7 @@ def tune_on(
     stated_loss: float,
 ) -> ExitRule | None:
     """The rule for a converted network; None where images, classes or time do not suffice."""
-    steps = tuning_steps(recipe.recommended_timesteps)
+    steps = tuning_steps(recipe)
     macs = max(1, sum(multiplications(ann).values()))
     wanted = min(TUNING_IMAGES, source.count, int(BUDGET / (macs * steps[-1])))
     output = tensor_shape(ann.graph.output[0])
@@ -78,16 +80,20 @@ def tune_on(
         if size * len(parts) >= wanted:
             break
     by_step = {step: np.concatenate([part[step] for part in parts]) for step in steps}
-    return tune(by_step, np.concatenate(expected), stated_loss)
+    answer_of_ann = np.concatenate(expected)
+    return tune(by_step, answer_of_ann, stated_loss, source.labels(len(answer_of_ann)))
 
 
-def tune(by_step: Mapping[int, Array], ann: Array, stated_loss: float) -> ExitRule | None:
+def tune(
+    by_step: Mapping[int, Array], ann: Array, stated_loss: float, labels: Array | None = None
+) -> ExitRule | None:
     """The rule with the fewest steps within the stated loss.
 
     Args:
         by_step: step to logits [N,K] of the spiking network on calibration images.
         ann: logits [N,K] of the ANN on the same images.
-        stated_loss: points of accuracy that it may be expected to cost.
+        stated_loss: points of accuracy that it may be expected to cost on new images.
+        labels: classes of the images, [N], or None.
 
     Returns:
         The rule, or None where there is nothing to tell classes apart, or too few images.
@@ -95,13 +101,15 @@ def tune(by_step: Mapping[int, Array], ann: Array, stated_loss: float) -> ExitRu
     if ann.ndim != 2 or ann.shape[1] < 2 or len(ann) < FEWEST_IMAGES:
         return None
     chosen = np.arange(len(ann)) % 2 == 0
+    here = stated_loss / unseen_factor(ann, labels)
     found = []
     for unit in (CHANGE, SPREAD):
-        rule = _search(unit, by_step, chosen, stated_loss)
+        rule = _search(unit, by_step, chosen, here)
         if rule is not None:
             worth = {step: by_step[step] for step in _worth_a_check(rule, by_step, chosen)}
-            rule = _search(unit, worth, chosen, stated_loss) or rule
-            found.append(replace(rule, measured=replay(rule, by_step, ann, ~chosen)))
+            rule = _search(unit, worth, chosen, here) or rule
+            measured = replay(rule, by_step, ann, ~chosen)
+            found.append(replace(rule, stated_loss=stated_loss, measured=measured))
     return min(found, key=lambda rule: rule.measured["mean_t"], default=None)
 
 

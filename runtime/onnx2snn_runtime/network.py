@@ -231,8 +231,10 @@ class Network:
             raise UsageError("early exit takes pictures, not sequences, and records no spikes")
         wanted = rule.steps[-1] if timesteps is None else timesteps
         last = self.check_steps(wanted, feeds, sequence)[-1]
+        share = math.ceil(count_images(feeds) / self.backend.batches_at_once)
+        fastest = min(share, self.engine.schedule.images_before_exit())
         parts = self.run_parts(
-            self.split(feeds, min(last, rule.steps[0]), batch_size=batch_size),
+            self.split(feeds, 1, batch_size=fastest if batch_size is None else batch_size),
             last,
             lambda batch: run_batch(self.engine, batch, rule, last),
         )

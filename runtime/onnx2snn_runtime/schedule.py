@@ -14,6 +14,7 @@ CACHED_BYTES = 3 * 2**19  # of a usual tensor in a chunk: larger chunks leave th
 FEWEST_ROWS = 8  # with fewer, states are read and written too often for what is computed
 MAX_IMAGES = 32
 MAX_DEVICE_IMAGES = 256
+EXTRA = 2  # times as many images begin where some leave soon
 STEPS_TOGETHER = 8  # a batch is made small enough that this many steps run as one chunk
 
 
@@ -52,6 +53,10 @@ class Schedule(ABC):
         images = self.fitting_images(timesteps)
         return max(1, images if self.row_limit is None else min(images, self.row_limit))
 
+    def images_before_exit(self) -> int:
+        """How many images to begin with where most leave after a few steps; at least one."""
+        return self.images_at_once(1)
+
     def chunk_steps(self, images: int, timesteps: int) -> int:
         """How many of ``timesteps`` steps to run as one chunk; at least one."""
         steps = self.fitting_steps(images, timesteps)
@@ -86,6 +91,12 @@ class CacheSchedule(Schedule):
         together = max(1, self.rows // min(timesteps, STEPS_TOGETHER))
         fitting = self.memory // max(1, self.size.state_bytes + self.size.row_bytes)
         return min(MAX_IMAGES, together, fitting)
+
+    def images_before_exit(self) -> int:
+        """More than run fastest, as fewer and fewer are left, if their states fit."""
+        fastest = self.images_at_once(1)
+        left = self.memory - EXTRA * fastest * self.size.row_bytes
+        return max(fastest, min(EXTRA * fastest, left // max(1, self.size.state_bytes)))
 
     def fitting_steps(self, images: int, timesteps: int) -> int:
         """As many as fit cache and memory budget."""

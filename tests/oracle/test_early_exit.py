@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 import onnx2snn
 from onnx2snn.exit_score import exit_rule
 from onnx2snn.tune_exit import expected_loss, largest_fall, replay, tune
-from onnx2snn_runtime.early_exit import CHANGE, SPREAD, ExitRule, check_steps
+from onnx2snn_runtime.early_exit import (
+    CHANGE,
+    SPREAD,
+    ExitRule,
+    check_steps,
+    lead,
+    unit_of,
+)
 from onnx2snn_runtime.errors import ModelError, UsageError
 from onnx2snn_runtime.format import read_metadata, write_metadata
 from onnx2snn_runtime.network import Network
@@ -25,14 +32,14 @@ def converted():
     return onnx2snn.convert(networks.small_cnn(), calibration=networks.images(64)).proto
 
 
-def with_rule(model, **changes):
+def with_rule(model, *, threads=2, memory=None, **changes):
     """A network with a changed exit rule."""
     document = read_metadata(model)
     document["early_exit"] = {**document["early_exit"], **changes}
     copy = type(model)()
     copy.CopyFrom(model)
     write_metadata(copy, document)
-    return Network(copy, threads=2)
+    return Network(copy, threads=threads, memory=memory)
 
 
 @pytest.mark.parametrize("unit", [SPREAD, CHANGE])
@@ -65,6 +72,21 @@ def test_an_image_leaves_with_the_answer_of_its_step(converted, unit, threshold)
         assert set(early.exit_steps[leaving]) <= {step}
         inside &= ~leaving
         before = logits
+
+
+@pytest.mark.parametrize("memory", [None, 1, 2**16])
+@pytest.mark.parametrize("batch_size", [None, 1, 7])
+def test_every_cut_gives_the_same_bits(converted, memory, batch_size):
+    plain = Network(converted, threads=1).run(IMAGES, [1, 2])
+    logits = [next(iter(answer.values())) for answer in plain.by_step.values()]
+    half = [float(np.median(lead(x) / unit_of(SPREAD, x, None))) for x in logits]
+    rule = {"unit": SPREAD, "steps": [1, 2, 4], "thresholds": [*half, 0.0]}
+    expected = with_rule(converted, **rule).run(IMAGES, early_exit=True)
+    assert set(expected.exit_steps) == {1, 2, 4}
+    network = with_rule(converted, threads=1, memory=memory, **rule)
+    found = network.run(IMAGES, early_exit=True, batch_size=batch_size)
+    assert np.array_equal(found.exit_steps, expected.exit_steps)
+    assert np.array_equal(found.logits, expected.logits)
 
 
 def test_fewer_timesteps_than_the_rule(converted):
@@ -120,6 +142,29 @@ def test_tuned_rules_keep_the_stated_loss_on_images_not_chosen_on(seed, noise, s
         assert held_out == rule.measured
         assert expected_loss(rule, by_step, np.arange(128) % 2 == 1) <= stated
         assert 1 <= held_out["mean_t"] <= 16
+
+
+def test_labels_say_how_sure_new_images_are():
+    """Where the ANN errs on many calibration images already, images may leave sooner."""
+    generator = np.random.default_rng(3)
+    ann = generator.normal(0, 1, (256, 10))
+    by_step = {t: ann + generator.normal(0, 0.7 / t, ann.shape) for t in check_steps(8)}
+    right = ann.argmax(axis=1)
+    half_wrong = np.where(np.arange(256) % 2, right, (right + 1) % 10)
+    sure, unsure = (tune(by_step, ann, 0.5, labels) for labels in (right, half_wrong))
+    assert sure == tune(by_step, ann, 0.5)
+    assert unsure.measured["mean_t"] < sure.measured["mean_t"]
+    assert sure.stated_loss == unsure.stated_loss == 0.5
+
+
+def test_the_last_step_is_the_recommended_one_where_more_tell_no_more():
+    images = networks.images(64)
+    done = onnx2snn.convert(
+        networks.small_cnn(), calibration=images, target_drop=0.5, recipe="refine"
+    )
+    more = onnx2snn.convert(networks.small_cnn(), calibration=images, recipe="fast")
+    last = [read_metadata(model.proto)["early_exit"]["steps"][-1] for model in (done, more)]
+    assert last == [done.tuning.chosen.timesteps, 8]
 
 
 def test_falls_by_hand():

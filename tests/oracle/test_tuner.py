@@ -17,6 +17,7 @@ from onnx2snn.balance import rounded, step_name
 from onnx2snn.decision import expected_loss
 from onnx2snn.recipes import MAX_BURST, find_recipe
 from onnx2snn_runtime.errors import UsageError
+from onnx2snn_runtime.format import read_metadata
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +95,44 @@ def test_an_impossible_target_takes_the_most_accurate_and_says_so(images):
     assert model.tuning.chosen.likely_loss == min(losses)
 
 
+def test_latency_takes_the_fewest_steps_that_keep_the_target(tuned, images):
+    model = onnx2snn.convert(
+        networks.small_cnn(3), calibration=images, target_drop=1.0, prefer="latency"
+    )
+    tuning = model.tuning
+    assert tuning.reached
+    good = [trial for trial in tuning.trials if round(trial.likely_loss, 2) <= 1.0]
+    assert tuning.chosen.timesteps == min(trial.timesteps for trial in good)
+    assert tuning.chosen.timesteps <= tuned.tuning.chosen.timesteps
+    assert len(tuning.trials) <= 8  # one for each number of steps
+    assert read_metadata(model.proto)["early_exit"]["steps"][-1] == tuning.chosen.timesteps
+
+
+def test_the_first_burst_covers_the_range_where_latency_counts(images):
+    """After one step no activation is further from its estimate than half a unit, but for outliers:
+    a single layer, whose input is exact."""
+    b = networks.Builder(2)
+    x = b.add("Relu", [b.conv("input", 3, 4)])
+    source = onnx.shape_inference.infer_shapes(b.model(b.conv(x, 4, 2, kernel=1), [2, 8, 8]))
+    model = onnx2snn.convert(
+        source, calibration=images, target_drop=5.0, prefer="latency", burst=15
+    )
+    (layer,) = [layer for layer in model.layers if layer.role == "neuron"]
+    unit = float(np.max(layer.threshold))
+    front = onnx.utils.Extractor(source).extract_model(["input"], [x])
+    activations = ReferenceEvaluator(front).run(None, {"input": images})[0]
+    assert 15 * unit >= 0.99 * np.quantile(activations, 0.999)
+
+
 @pytest.mark.parametrize(
-    "options", [{"target_drop": 0.0}, {"target_drop": 101.0}, {"max_timesteps": 0}]
+    "options",
+    [
+        {"target_drop": 0.0},
+        {"target_drop": 101.0},
+        {"max_timesteps": 0},
+        {"target_drop": 1.0, "prefer": "luck"},
+        {"prefer": "latency"},
+    ],
 )
 def test_numbers_out_of_range_are_refused(images, options):
     with pytest.raises(UsageError):

@@ -1,0 +1,67 @@
+"""What `convert` refuses before it reads anything."""
+
+from collections.abc import Sequence
+
+from onnx2snn.calibrate import check_rule
+from onnx2snn.integer.build import PRECISIONS
+from onnx2snn.recipes import PREFERENCES, Recipe
+from onnx2snn_runtime.errors import UsageError
+
+LARGEST_TIMESTEPS = 32
+
+
+def check_precision(precision: str, recipes: Sequence[Recipe]) -> None:
+    """Refuse an unknown precision, and one that a recipe cannot have.
+
+    Raises:
+        UsageError: it is unknown, or the recipe cannot have it.
+    """
+    if precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise UsageError(f"--precision must be one of {known}, got {precision!r}")
+    for entry in recipes:
+        if precision == "int8" and entry.code == "refine":
+            raise UsageError(
+                f"--recipe {entry.name} has no form in whole numbers: its units are halved at "
+                "every step, down to a millionth of the first",
+                advice="give --recipe fast, paper or if with --precision int8",
+            )
+
+
+def check_preference(prefer: str, target_drop: float | None) -> None:
+    """Refuse an unknown preference, and one for a search that nobody has asked for.
+
+    Raises:
+        UsageError: it is one of these.
+    """
+    if prefer not in PREFERENCES:
+        raise UsageError(f"--prefer must be one of {', '.join(PREFERENCES)}, got {prefer!r}")
+    if prefer != PREFERENCES[0] and target_drop is None:
+        raise UsageError(
+            f"--prefer {prefer} chooses between settings, and --target-drop is not given",
+            advice="give --target-drop 0.1 as well",
+        )
+
+
+def check_options(
+    recipes: Sequence[Recipe],
+    samples: int,
+    target_drop: float | None,
+    max_timesteps: int,
+    exit_loss: float,
+) -> None:
+    """Refuse numbers out of range before anything is read.
+
+    Raises:
+        UsageError: one is out of its range.
+    """
+    for entry in recipes:
+        check_rule(entry.rule)
+    if samples < 1:
+        raise UsageError(f"--calibration-samples must be at least 1, got {samples}")
+    if not 0.0 <= exit_loss <= 100.0:
+        raise UsageError(f"--exit-loss must lie in 0..100, got {exit_loss}")
+    if target_drop is not None and not 0.0 < target_drop <= 100.0:
+        raise UsageError(f"--target-drop must lie in 0..100 points, got {target_drop}")
+    if not 1 <= max_timesteps <= LARGEST_TIMESTEPS:
+        raise UsageError(f"--max-timesteps must lie in 1..{LARGEST_TIMESTEPS}, got {max_timesteps}")
