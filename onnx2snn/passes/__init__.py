@@ -23,6 +23,7 @@ from onnx2snn.passes.gates import Gates
 from onnx2snn.passes.infer_shapes import InferShapes
 from onnx2snn.passes.opset import Opset
 from onnx2snn.passes.padding import ExplicitPadding, FoldPad
+from onnx2snn.passes.pool_before_maps import PoolBeforeMaps
 from onnx2snn.passes.protos import from_proto, to_proto
 from onnx2snn.passes.quantisation import StripQuantisation
 from onnx2snn.passes.spellings import LinearSpellings
@@ -56,6 +57,7 @@ PIPELINE: tuple[type[Pass], ...] = (
     Clamps,
     Gates,
     DropDeadCode,
+    PoolBeforeMaps,
     FoldAffine,
     DropDeadCode,
     InferShapes,

@@ -92,9 +92,16 @@ def operators(plan):
     return Counter((node.op_type, len(node.input)) for node in nodes)
 
 
-@pytest.mark.parametrize("recipe", ["fast", "refine"])
-def test_no_bit_changes(with_kernels, recipe):
-    assert_no_bit_changes(converted(blocks()[0], recipe=recipe), with_kernels)
+@pytest.mark.parametrize(
+    "options",
+    [{"recipe": "fast"}, {"recipe": "refine"}, {"recipe": "refine", "target_drop": 5.0}],
+    ids=str,
+)
+def test_no_bit_changes(with_kernels, options):
+    model = converted(blocks()[0], **options)
+    families = {unit.operator.family for unit in make_plan(model).stateful}
+    assert ("RefineFrom" in families) == ("target_drop" in options)
+    assert_no_bit_changes(model, with_kernels)
 
 
 def test_the_reference_computes_the_same_bits(with_kernels):
