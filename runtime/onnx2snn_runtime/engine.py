@@ -57,7 +57,7 @@ class Engine:
             for unit in plan.units
         ]
         self.sole_readers = sole_readers(plan)
-        self.state_memory = StateMemory(plan, backend.xp)
+        self.state_memory = StateMemory(plan, backend)
         self.thresholds = {
             unit.name: None if unit.threshold is None else self.laid_out(unit, unit.threshold)
             for unit in plan.stateful

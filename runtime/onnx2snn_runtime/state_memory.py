@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import onnx
-
+from onnx2snn_runtime.backends import Backend
 from onnx2snn_runtime.plan import Plan
 
 Array = Any
@@ -21,15 +20,17 @@ class StateMemory:
 
     Args:
         plan: what has the states.
-        xp: module of the arrays.
+        backend: where they are.
     """
 
-    def __init__(self, plan: Plan, xp: Any) -> None:
-        self.xp = xp
+    def __init__(self, plan: Plan, backend: Backend) -> None:
+        self.xp = backend.xp
         self.shapes = {
-            name: (shape, onnx.helper.tensor_dtype_to_np_dtype(unit.operator.state_type))
+            name: (shape, backend.state_type(unit.operator, state))
             for unit in plan.stateful
-            for name, shape in zip(unit.states, unit.state_shapes, strict=True)
+            for name, state, shape in zip(
+                unit.states, unit.operator.state_names, unit.state_shapes, strict=True
+            )
         }
         self.spare: list[tuple[int, States]] = []  # with the number of images
 

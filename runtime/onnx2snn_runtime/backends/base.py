@@ -111,6 +111,11 @@ class Backend(ABC):
         """All steps of a chunk of one stateful operator; returns y [C,N,*]."""
         return operator.scan(self.xp, chunk)
 
+    def state_type(self, operator: StatefulOperator, state: str) -> np.dtype[Any]:
+        """Type in which a state is held while a network runs; the file has its own."""
+        del state
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(operator.state_type))
+
     def begins(self, operator: StatefulOperator) -> bool:
         """Whether ``scan`` of this operator fills states that hold nothing yet."""
         del operator

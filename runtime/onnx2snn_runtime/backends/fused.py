@@ -33,7 +33,9 @@ from onnx2snn_runtime.neurons.refine import Refine
 PIECEWISE_LINEAR = ("Relu", "LeakyRelu", "PRelu", "Clip")
 RECTIFIER, BOUNDED, EVALUATED = 0, 1, 2  # how a burst neuron gets F_t from its input
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -126, 127  # of a normal float32
+Whole = NDArray[np.int8 | np.float32]
 EXPONENT_BIAS, MANTISSA_BITS = 127, 23
+BYTES = ("exponent",)  # states whose numbers are whole and lie in -128..127
 ZERO, HALF = np.float32(0), np.float32(0.5)
 
 
@@ -187,7 +189,7 @@ def _refine(
     inputs: Floats, threshold: Floats, slope: Floats, floor: Any, ceiling: Any,
     limit: Any, growth: Any, decay: Any, dead_zone: Any,
     lowest: Any, highest: Any, low: Any, high: Any, fresh: bool, starts: Floats,
-    estimate: Floats, exponent: Floats, outputs: Floats, column: int, counts: Floats,
+    estimate: Floats, exponent: Whole, outputs: Floats, column: int, counts: Floats,
 ) -> None:  # fmt: skip
     steps, (images, size) = len(outputs), estimate.shape
     moves, records = inputs.shape[0] > 1, counts.shape[0] > 0
@@ -203,7 +205,7 @@ def _refine(
         bend = slope[start:stop] if bends else slope[: stop - start]
         if fresh:
             copy_row(starts[start:stop], estimate[n, start:stop])
-            exponent[n, start:stop] = ZERO
+            exponent[n, start:stop] = 0
         for t in range(steps):
             count = unrecorded
             if records:
@@ -221,7 +223,7 @@ def _refine(
 
 
 @compiled  # type: ignore[untyped-decorator]
-def _powers_of_two(exponents: Floats, bits: NDArray[np.int32]) -> None:
+def _powers_of_two(exponents: Whole, bits: NDArray[np.int32]) -> None:
     """The bits of 2^e as a float32, for whole e; far faster than exp2 and as exact."""
     for i in range(len(exponents)):
         bits[i] = (np.int32(exponents[i]) + np.int32(EXPONENT_BIAS)) << np.int32(MANTISSA_BITS)
@@ -232,7 +234,7 @@ def _correct(
     x: Floats, threshold: Floats, slope: Floats, floor: Any, ceiling: Any,
     limit: Any, growth: Any, decay: Any, dead_zone: Any,
     lowest: Any, highest: Any, low: Any, high: Any, powers: Floats,
-    estimate: Floats, exponent: Floats, outputs: Floats, counts: Floats,
+    estimate: Floats, exponent: Whole, outputs: Floats, counts: Floats,
 ) -> None:  # fmt: skip
     half = np.float32(limit * HALF)
     for i in range(len(x)):

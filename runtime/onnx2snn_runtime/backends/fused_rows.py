@@ -33,7 +33,9 @@ def per_neuron(values: Any, features: tuple[int, ...], dtype: type = np.float32)
     array: NDArray[Any] = np.asarray(values).astype(dtype, copy=False)
     if array.ndim == len(features) + 1:
         array = array[0]
-    return np.ascontiguousarray(np.broadcast_to(array, features)).reshape(-1)
+    if array.shape != features:
+        array = np.broadcast_to(array, features)
+    return np.ascontiguousarray(array).reshape(-1)
 
 
 def states_as_rows(chunk: Chunk, first: int = 0) -> list[NDArray[Any]]:

@@ -101,6 +101,15 @@ class OnnxruntimeBackend(Backend):
                 return fused.scan(operator, chunk)
         return operator.scan(self.xp, chunk)
 
+    def state_type(self, operator: StatefulOperator, state: str) -> np.dtype[Any]:
+        """As small as the fused kernel can take it: the laws are bound by memory."""
+        if self.fused:
+            from onnx2snn_runtime.backends import fused
+
+            if fused.handles(operator) and state in fused.BYTES:
+                return np.dtype(np.int8)
+        return super().state_type(operator, state)
+
     def begins(self, operator: StatefulOperator) -> bool:
         """Where the fused kernel does, while a block of neurons is in the cache."""
         if self.fused:
