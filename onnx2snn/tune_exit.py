@@ -11,10 +11,10 @@ leads at the end by d − s logits, and is right more often by tanh((d − s) / 
 
     loss = mean over i, j of [d_j > s_i] · tanh((d_j − s_i) / 2)    points of accuracy
 
-Thresholds are taken from one half of the images, the loss from the other; the largest q that keeps
-the stated loss is taken. Leads on new images are smaller: ``decision`` says by how much that raises
-the loss. Where hardly an image leaves nothing is checked: steps between two checks run together,
-which is faster.
+Thresholds are taken from one half of the images, the loss from the other; the largest q is taken
+whose loss keeps what is stated together with its standard error. Leads on new images are smaller:
+``decision`` says by how much that raises the loss. Where hardly an image leaves nothing is checked:
+steps between two checks run together, which is faster.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ import onnx
 
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.costs import multiplications
-from onnx2snn.decision import PERCENT, unseen_factor
+from onnx2snn.decision import PERCENT, Estimate, unseen_factor
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends import Backend
 from onnx2snn_runtime.early_exit import CHANGE, SPREAD, ExitRule, check_steps, lead, unit_of
@@ -128,17 +128,18 @@ def _search(
     for q in LEVELS:
         thresholds = (*(max(0.0, float(np.quantile(fall, 1 - q))) for fall in falls), 0.0)
         rule = ExitRule(unit, steps, thresholds, stated_loss, {})
-        if expected_loss(rule, by_step, ~chosen) <= stated_loss:
+        if sum(expected_loss(rule, by_step, ~chosen)) <= stated_loss:
             return rule
     return None
 
 
-def expected_loss(rule: ExitRule, by_step: Mapping[int, Array], images: Array) -> float:
-    """Points of accuracy that a rule is expected to cost on some of the images."""
+def expected_loss(rule: ExitRule, by_step: Mapping[int, Array], images: Array) -> Estimate:
+    """Accuracy that a rule is expected to cost on some of the images."""
     final = np.asarray(by_step[rule.steps[-1]][images], np.float64)
     inside = np.ones(len(final), bool)
     near = min(len(final), max(FEWEST_NEAR, int(NEAR * len(final))))
-    lost, before = 0.0, None
+    parts = np.zeros(len(final))  # what an image contributes, once by its lead, once by its fall
+    before = None
     for step in rule.steps[:-1]:
         logits = np.asarray(by_step[step][images], np.float64)
         size = unit_of(rule.unit, logits, before)
@@ -147,10 +148,14 @@ def expected_loss(rule: ExitRule, by_step: Mapping[int, Array], images: Array) -
         apart = np.abs(leads[leaving, np.newaxis] - leads)
         alike = np.argsort(apart, axis=1, kind="stable")[:, :near]
         behind = np.maximum(falls[alike] - leads[leaving, np.newaxis], 0.0)
-        lost += float(np.tanh(behind * size[leaving, np.newaxis] / 2).mean(axis=1).sum())
+        costs = np.tanh(behind * size[leaving, np.newaxis] / 2) / near
+        parts[leaving] += costs.sum(axis=1)
+        np.add.at(parts, alike, costs)
         inside[leaving] = False
         before = logits
-    return PERCENT * lost / len(final)
+    loss = parts.mean() / 2
+    deviation = np.sqrt(((parts - 2 * loss) ** 2).mean() / len(final))
+    return Estimate(PERCENT * float(loss), PERCENT * float(deviation))
 
 
 def _worth_a_check(rule: ExitRule, by_step: Mapping[int, Array], images: Array) -> list[int]:
