@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from onnx2snn.integer.rules import MERGES, RULES
+from onnx2snn.integer import pooling, rules  # noqa: F401  (registration)
+from onnx2snn.integer.registry import MERGES, RULES
 from onnx2snn.rewrite import HUGE
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.ops.behaviour import WEIGHTED

@@ -7,6 +7,7 @@ import numpy as np
 
 from onnx2snn.built import Built
 from onnx2snn.calibrate import with_outputs
+from onnx2snn.integer import pooling, rules  # noqa: F401  (registration)
 from onnx2snn.integer.roles import place
 from onnx2snn.integer.units import listed
 from onnx2snn.integer.work import IntegerWork

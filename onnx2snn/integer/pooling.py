@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import NodeProto, helper
 
-from onnx2snn.integer.rules import channels_of, rule
+from onnx2snn.integer.registry import rule
+from onnx2snn.integer.rules import channels_of
 from onnx2snn.integer.signals import NoIntegerFormError, Signal, spread
 from onnx2snn_runtime.nodes import attributes_of, run_node
 

@@ -7,8 +7,7 @@ import onnx
 from onnx import NodeProto
 
 from onnx2snn.classify import Placed, Role
-from onnx2snn.integer import pooling  # noqa: F401  (registration)
-from onnx2snn.integer.rules import MOVES, RULES
+from onnx2snn.integer.registry import MOVES, RULES
 from onnx2snn_runtime.errors import Finding
 from onnx2snn_runtime.neurons.integer import IntegerIF
 from onnx2snn_runtime.ops import OPERATORS, Law

@@ -1,15 +1,11 @@
-"""How each linear operator works on whole numbers: one rule per operator, found by its name.
+"""How each linear operator works on whole numbers: one rule per operator, found by its name."""
 
-A rule reads the signals of a node, writes the node in whole numbers and returns the signals of its
-outputs. What it cannot do it refuses with a reason.
-"""
-
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import NodeProto
 
+from onnx2snn.integer.registry import FINE, MERGES, MOVES, rule
 from onnx2snn.integer.signals import (
     Array,
     NoIntegerFormError,
@@ -24,24 +20,8 @@ from onnx2snn_runtime.nodes import attributes_of, run_node
 if TYPE_CHECKING:
     from onnx2snn.integer.work import IntegerWork
 
-Rule = Callable[["IntegerWork", NodeProto], list[Signal]]
-RULES: dict[str, Rule] = {}
-MERGES = ("Add", "Sub", "Sum", "Max")
-MOVES = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice",
-         "Gather", "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth")  # fmt: skip
 COMMON = 1.0 / 64  # relative error that an integer factor to a common scale may have
 FINEST_REACH = 2048  # largest magnitude that a gain in front of weights may make of spikes
-FINE = 64  # integer factor of the finest branch where no weights choose the common scale
-
-
-def rule(*operators: str) -> Callable[[Rule], Rule]:
-    """Register the rule of these operators."""
-
-    def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(operators, function))
-        return function
-
-    return register
 
 
 def channels_of(signal: Signal) -> tuple[Array, Array, Array]:

@@ -11,8 +11,8 @@ from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.classify import Placed, Role
 from onnx2snn.integer.graph import IntegerGraph, MissingSignalError
 from onnx2snn.integer.groups import Groups
+from onnx2snn.integer.registry import FINE, RULES
 from onnx2snn.integer.roles import Roles
-from onnx2snn.integer.rules import FINE, RULES
 from onnx2snn.integer.signals import (
     LEVELS,
     Array,
