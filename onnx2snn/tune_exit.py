@@ -11,14 +11,16 @@ leads at the end by d − s logits, and is right more often by tanh((d − s) / 
 
     loss = mean over i, j of [d_j > s_i] · tanh((d_j − s_i) / 2)    points of accuracy
 
-Thresholds are taken from one half of the images, the loss from the other; the largest q is taken
-whose loss keeps what is stated together with its standard error. Leads on new images are smaller:
+The largest q is taken whose loss keeps what is stated together with its standard error. For that
+thresholds are taken from one half of the images and the loss from the other, and the other way
+round; the rule itself has its thresholds from all of them. Leads on new images are smaller:
 ``decision`` says by how much that raises the loss. Where hardly an image leaves nothing is checked:
 steps between two checks run together, which is faster.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import hypot
 from typing import Any
 
 import numpy as np
@@ -100,37 +102,52 @@ def tune(
     """
     if ann.ndim != 2 or ann.shape[1] < 2 or len(ann) < FEWEST_IMAGES:
         return None
-    chosen = np.arange(len(ann)) % 2 == 0
     here = stated_loss / unseen_factor(ann, labels)
     found = []
     for unit in (CHANGE, SPREAD):
-        rule = _search(unit, by_step, chosen, here)
+        rule = _search(unit, by_step, ann, here)
         if rule is not None:
-            worth = {step: by_step[step] for step in _worth_a_check(rule, by_step, chosen)}
-            rule = _search(unit, worth, chosen, here) or rule
-            measured = replay(rule, by_step, ann, ~chosen)
-            found.append(replace(rule, stated_loss=stated_loss, measured=measured))
+            worth = {step: by_step[step] for step in _worth_a_check(rule, by_step)}
+            rule = _search(unit, worth, ann, here) or rule
+            found.append(replace(rule, stated_loss=stated_loss))
     return min(found, key=lambda rule: rule.measured["mean_t"], default=None)
 
 
 def _search(
-    unit: str, by_step: Mapping[int, Array], chosen: Array, stated_loss: float
+    unit: str, by_step: Mapping[int, Array], ann: Array, stated_loss: float
 ) -> ExitRule | None:
-    """The rule with the lowest thresholds from the chosen images that keeps the loss on others."""
+    """The rule with the lowest thresholds that keeps the loss on images it was not taken from."""
     steps = tuple(sorted(by_step))
-    final = np.asarray(by_step[steps[-1]][chosen], np.float64)
-    falls = []
-    before = None
-    for step in steps[:-1]:
-        logits = np.asarray(by_step[step][chosen], np.float64)
+    falls = falls_of(unit, by_step)
+    even = np.arange(len(ann)) % 2 == 0
+
+    def rule(q: float, images: Array) -> ExitRule:
+        thresholds = (max(0.0, float(np.quantile(fall[images], 1 - q))) for fall in falls)
+        return ExitRule(unit, steps, (*thresholds, 0.0), stated_loss, {})
+
+    for q in LEVELS:
+        halves = [(rule(q, even), ~even), (rule(q, ~even), even)]
+        losses = [expected_loss(half, by_step, others) for half, others in halves]
+        points = sum(loss.points for loss in losses) / 2
+        error = hypot(*(loss.standard_error for loss in losses)) / 2
+        if points + error <= stated_loss:
+            measured = [replay(half, by_step, ann, others) for half, others in halves]
+            mean = {key: (measured[0][key] + measured[1][key]) / 2 for key in measured[0]}
+            whole = rule(q, np.ones(len(ann), bool))
+            return replace(whole, measured={**mean, "images": float(len(ann))})
+    return None
+
+
+def falls_of(unit: str, by_step: Mapping[int, Array]) -> list[Array]:
+    """How far leads fall until the end after each step but the last, in the rule's unit, [N]."""
+    *early, last = sorted(by_step)
+    final = np.asarray(by_step[last], np.float64)
+    falls, before = [], None
+    for step in early:
+        logits = np.asarray(by_step[step], np.float64)
         falls.append(largest_fall(logits, final) / unit_of(unit, logits, before))
         before = logits
-    for q in LEVELS:
-        thresholds = (*(max(0.0, float(np.quantile(fall, 1 - q))) for fall in falls), 0.0)
-        rule = ExitRule(unit, steps, thresholds, stated_loss, {})
-        if sum(expected_loss(rule, by_step, ~chosen)) <= stated_loss:
-            return rule
-    return None
+    return falls
 
 
 def expected_loss(rule: ExitRule, by_step: Mapping[int, Array], images: Array) -> Estimate:
@@ -158,9 +175,9 @@ def expected_loss(rule: ExitRule, by_step: Mapping[int, Array], images: Array) -
     return Estimate(PERCENT * float(loss), PERCENT * float(deviation))
 
 
-def _worth_a_check(rule: ExitRule, by_step: Mapping[int, Array], images: Array) -> list[int]:
+def _worth_a_check(rule: ExitRule, by_step: Mapping[int, Array]) -> list[int]:
     """Steps by which enough of the images have left since the check before, and the last."""
-    inside = np.flatnonzero(images)
+    inside = np.arange(len(by_step[rule.steps[-1]]))
     enough = WORTH_A_CHECK * len(inside)
     worth: list[int] = []
     before, left = None, 0

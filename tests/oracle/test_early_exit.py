@@ -130,18 +130,40 @@ def test_checks_rise_to_the_last_step(last):
     assert all(a < b for a, b in itertools.pairwise(steps))
 
 
-@given(st.integers(0, 99), st.floats(0.05, 3.0), st.sampled_from([0.1, 1.0]))
-def test_tuned_rules_keep_the_stated_loss_on_images_not_chosen_on(seed, noise, stated):
-    """Logits with noise that falls as 1/t; half the images never meet the choice of the rule."""
-    generator = np.random.default_rng(seed)
-    ann = generator.normal(0, 1, (128, 10))
-    by_step = {t: ann + generator.normal(0, noise / t, ann.shape) for t in check_steps(16)}
-    rule = tune(by_step, ann, stated)
-    if rule is not None:
-        held_out = replay(rule, by_step, ann, np.arange(128) % 2 == 1)
-        assert held_out == rule.measured
-        assert sum(expected_loss(rule, by_step, np.arange(128) % 2 == 1)) <= stated
-        assert 1 <= held_out["mean_t"] <= 16
+def accuracy_lost(rule, by_step):
+    """Points of accuracy, were classes as probable as the last logits say."""
+    final = by_step[rule.steps[-1]]
+    answer, before, inside = final.argmax(axis=1), None, np.arange(len(final))
+    for step in rule.steps[:-1]:
+        logits = by_step[step][inside]
+        leaving = rule.stable(step, logits, before)
+        answer[inside[leaving]] = logits[leaving].argmax(axis=1)
+        inside, before = inside[~leaving], logits[~leaving]
+    probable = np.exp(final) / np.exp(final).sum(axis=1, keepdims=True)
+    rows = np.arange(len(final))
+    return 100 * np.mean(probable.max(axis=1) - probable[rows, answer])
+
+
+@pytest.mark.parametrize("stated", [0.1, 1.0])
+def test_tuned_rules_keep_the_stated_loss_on_images_they_have_not_met(stated):
+    """Logits with noise that falls as 1/t. One rule of 128 images may lose more by chance, not all
+    of them on the mean."""
+    lost, steps, everything = [], [], np.ones(1000, bool)
+    for seed, noise in itertools.product(range(6), [0.05, 0.3, 1.0, 2.0]):
+        generator = np.random.default_rng(seed)
+        ann, fresh = generator.normal(0, 1, (128, 10)), generator.normal(0, 1, (1000, 10))
+        kinds = {t: generator.normal(0, noise / t, (1128, 10)) for t in check_steps(16)}
+        rule = tune({t: ann + more[:128] for t, more in kinds.items()}, ann, stated)
+        if rule is None:
+            continue
+        new = {t: fresh + more[128:] for t, more in kinds.items()}
+        result = replay(rule, new, fresh, everything)
+        lost.append(accuracy_lost(rule, new))
+        steps.append(result["mean_t"] / 16)
+        assert rule.measured["mean_t"] == pytest.approx(result["mean_t"], rel=0.3)
+    assert len(lost) >= 16
+    assert np.mean(lost) <= stated
+    assert np.mean(steps) <= 0.7  # and something is saved
 
 
 def test_labels_say_how_sure_new_images_are():
