@@ -84,8 +84,10 @@ def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
         _burst(kind, flat, threshold, slope, low, high, np.float32(chunk.first_step), *numbers,
                fresh, sums, spikes, outputs, column, counts)  # fmt: skip
     else:
-        start = (chunk.begins or [None])[0]
-        starts = per_neuron(np.float32(0) if start is None else start, features)
+        starts = threshold  # not read unless the states are fresh
+        if chunk.begins is not None:
+            start = np.float32(0) if chunk.begins[0] is None else chunk.begins[0]
+            starts = per_neuron(start, features)
         _refine(flat, threshold, slope, low, high, *numbers, fresh, starts, *held,
                 outputs, column, counts)  # fmt: skip
     return finish(chunk, outputs, column, counts)
