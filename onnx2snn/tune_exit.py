@@ -89,7 +89,7 @@ def tune_on(
 def tune(
     by_step: Mapping[int, Array], ann: Array, stated_loss: float, labels: Array | None = None
 ) -> ExitRule | None:
-    """The rule with the fewest steps within the stated loss.
+    """The rule with the fewest steps within the stated loss; if need be, all of them.
 
     Args:
         by_step: step to logits [N,K] of the spiking network on calibration images.
@@ -110,7 +110,15 @@ def tune(
             worth = {step: by_step[step] for step in _worth_a_check(rule, by_step)}
             rule = _search(unit, worth, ann, here) or rule
             found.append(replace(rule, stated_loss=stated_loss))
-    return min(found, key=lambda rule: rule.measured["mean_t"], default=None)
+    if not found:
+        return patient(max(by_step), len(ann), stated_loss)
+    return min(found, key=lambda rule: rule.measured["mean_t"])
+
+
+def patient(last: int, images: int, stated_loss: float) -> ExitRule:
+    """The rule by which all leave at the last step, where no other keeps the stated loss."""
+    measured = {"mean_t": float(last), "loss": 0.0, "images": float(images)}
+    return ExitRule(SPREAD, (last,), (0.0,), stated_loss, measured)
 
 
 def _search(

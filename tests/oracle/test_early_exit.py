@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import onnx2snn
 from onnx2snn.exit_score import exit_rule
-from onnx2snn.tune_exit import expected_loss, largest_fall, replay, tune
+from onnx2snn.tune_exit import expected_loss, largest_fall, patient, replay, tune
 from onnx2snn_runtime.early_exit import (
     CHANGE,
     SPREAD,
@@ -154,16 +154,13 @@ def test_tuned_rules_keep_the_stated_loss_on_images_they_have_not_met(stated):
         ann, fresh = generator.normal(0, 1, (128, 10)), generator.normal(0, 1, (1000, 10))
         kinds = {t: generator.normal(0, noise / t, (1128, 10)) for t in check_steps(16)}
         rule = tune({t: ann + more[:128] for t, more in kinds.items()}, ann, stated)
-        if rule is None:
-            continue
         new = {t: fresh + more[128:] for t, more in kinds.items()}
         result = replay(rule, new, fresh, everything)
         lost.append(accuracy_lost(rule, new))
         steps.append(result["mean_t"] / 16)
         assert rule.measured["mean_t"] == pytest.approx(result["mean_t"], rel=0.3)
-    assert len(lost) >= 16
     assert np.mean(lost) <= stated
-    assert np.mean(steps) <= 0.7  # and something is saved
+    assert np.mean(steps) <= 0.8  # and something is saved
 
 
 def test_labels_say_how_sure_new_images_are():
@@ -187,6 +184,18 @@ def test_the_last_step_is_the_recommended_one_where_more_tell_no_more():
     more = onnx2snn.convert(networks.small_cnn(), calibration=images, recipe="fast")
     last = [read_metadata(model.proto)["early_exit"]["steps"][-1] for model in (done, more)]
     assert last == [done.tuning.chosen.timesteps, 8]
+
+
+def test_all_stay_to_the_end_where_no_rule_keeps_the_stated_loss():
+    generator = np.random.default_rng(0)
+    ann = generator.normal(0, 1, (32, 10))
+    by_step = {t: generator.normal(0, 1, ann.shape) for t in (1, 2)} | {4: ann}
+    assert patient(4, 32, 1e-6).measured == replay(
+        patient(4, 32, 1e-6), by_step, ann, ann[:, 0] < 9
+    )
+    rule = tune(by_step, ann, 1e-6)
+    assert (rule.steps, rule.thresholds) == ((4,), (0.0,))
+    assert rule.measured == replay(rule, by_step, ann, np.ones(32, bool))
 
 
 def test_falls_by_hand():

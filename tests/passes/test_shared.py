@@ -20,11 +20,7 @@ SHAPE_OPERATORS = {
     "Shape", "Gather", "Unsqueeze", "Constant", "ConstantOfShape", "Cast", "Identity", "Dropout",
     "Size", "Range", "Expand",
 }  # fmt: skip
-LEFT_LINEAR = {
-    "densenet_small": {"BatchNormalization": 9},
-    "keras_fashion_cnn": {"BatchNormalization": 1},
-    "keras_fashion_cnn_tf2onnx": {"BatchNormalization": 1},
-}
+LEFT_LINEAR = {"densenet_small": {"BatchNormalization": 9}}
 
 
 @pytest.mark.parametrize(
