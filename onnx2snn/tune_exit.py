@@ -18,8 +18,8 @@ round; the rule itself has its thresholds from all of them. Leads on new images 
 steps between two checks run together, which is faster.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import hypot
 from typing import Any
 
@@ -32,13 +32,12 @@ from onnx2snn.decision import PERCENT, Estimate, unseen_factor
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends import Backend
 from onnx2snn_runtime.early_exit import CHANGE, SPREAD, ExitRule, check_steps, lead, unit_of
-from onnx2snn_runtime.engine import Engine
+from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import tensor_shape
-from onnx2snn_runtime.planner import make_plan
 
 Array = Any
 DEFAULT_LOSS = 0.1  # expected points of accuracy
-TUNING_IMAGES = 512
+TUNING_ROWS = 2048  # images times steps; more cost more time than they tell
 FEWEST_IMAGES = 16
 BUDGET = 1.2e12  # multiplications that the tuning may cost
 LEAST_STEPS = 8  # the last step is at least this where more steps than recommended tell more
@@ -66,17 +65,17 @@ def tune_on(
     """The rule for a converted network; None where images, classes or time do not suffice."""
     steps = tuning_steps(recipe)
     macs = max(1, sum(multiplications(ann).values()))
-    wanted = min(TUNING_IMAGES, source.count, int(BUDGET / (macs * steps[-1])))
+    wanted = min(TUNING_ROWS // steps[-1], source.count, int(BUDGET / (macs * steps[-1])))
     output = tensor_shape(ann.graph.output[0])
     if source.is_noise or wanted < FEWEST_IMAGES or len(output) != 2:
         return None
-    engine, reference = Engine(make_plan(spiking), backend), backend.compile(ann)
-    name = engine.plan.outputs[0]
+    network, reference = Network(spiking, backend=backend), backend.compile(ann)
+    name = network.plan.outputs[0]
     parts: list[dict[int, Array]] = []
     expected: list[Array] = []
-    size = min(FEWEST_IMAGES, engine.schedule.images_at_once(steps[-1]))
+    size = FEWEST_IMAGES * backend.batches_at_once
     for feeds in source.batches(ann, size):
-        answers = dict(engine.run(feeds, steps))
+        answers = network.run(feeds, steps).by_step
         parts.append({step: answer[name] for step, answer in answers.items()})
         expected.append(reference(feeds)[name])
         if size * len(parts) >= wanted:
@@ -126,61 +125,82 @@ def _search(
 ) -> ExitRule | None:
     """The rule with the lowest thresholds that keeps the loss on images it was not taken from."""
     steps = tuple(sorted(by_step))
-    falls = falls_of(unit, by_step)
     even = np.arange(len(ann)) % 2 == 0
+    falls = [look.falls for look in looks(unit, by_step, np.ones(len(ann), bool))]
+    others = {half: looks(unit, by_step, even == half) for half in (True, False)}
 
-    def rule(q: float, images: Array) -> ExitRule:
-        thresholds = (max(0.0, float(np.quantile(fall[images], 1 - q))) for fall in falls)
-        return ExitRule(unit, steps, (*thresholds, 0.0), stated_loss, {})
+    def thresholds(q: float, images: Array) -> tuple[float, ...]:
+        return (*(max(0.0, float(np.quantile(fall[images], 1 - q))) for fall in falls), 0.0)
 
     for q in LEVELS:
-        halves = [(rule(q, even), ~even), (rule(q, ~even), even)]
-        losses = [expected_loss(half, by_step, others) for half, others in halves]
+        halves = {half: thresholds(q, even != half) for half in others}
+        losses = [_loss(halves[half], others[half]) for half in others]
         points = sum(loss.points for loss in losses) / 2
-        error = hypot(*(loss.standard_error for loss in losses)) / 2
-        if points + error <= stated_loss:
-            measured = [replay(half, by_step, ann, others) for half, others in halves]
+        if points + hypot(*(loss.standard_error for loss in losses)) / 2 <= stated_loss:
+            rules = {h: ExitRule(unit, steps, t, stated_loss, {}) for h, t in halves.items()}
+            measured = [replay(rule, by_step, ann, even == h) for h, rule in rules.items()]
             mean = {key: (measured[0][key] + measured[1][key]) / 2 for key in measured[0]}
-            whole = rule(q, np.ones(len(ann), bool))
-            return replace(whole, measured={**mean, "images": float(len(ann))})
+            mean["images"] = float(len(ann))
+            return ExitRule(unit, steps, thresholds(q, even | ~even), stated_loss, mean)
     return None
 
 
-def falls_of(unit: str, by_step: Mapping[int, Array]) -> list[Array]:
-    """How far leads fall until the end after each step but the last, in the rule's unit, [N]."""
+@dataclass(frozen=True)
+class Look:
+    """What images show after a step, whatever the rule.
+
+    Attributes:
+        leads: lead of the first class in the rule's unit, [N].
+        falls: how far it falls at most until the end, likewise.
+        alike: images with nearly the same lead, [N,M].
+        costs: points of accuracy that each of their falls would cost, over M, [N,M].
+    """
+
+    leads: Array
+    falls: Array
+    alike: Array
+    costs: Array
+
+
+def looks(unit: str, by_step: Mapping[int, Array], images: Array) -> list[Look]:
+    """After every step but the last."""
     *early, last = sorted(by_step)
-    final = np.asarray(by_step[last], np.float64)
-    falls, before = [], None
+    final = np.asarray(by_step[last][images], np.float64)
+    near = min(len(final), max(FEWEST_NEAR, int(NEAR * len(final))))
+    found, before = [], None
     for step in early:
-        logits = np.asarray(by_step[step], np.float64)
-        falls.append(largest_fall(logits, final) / unit_of(unit, logits, before))
+        logits = np.asarray(by_step[step][images], np.float64)
+        size = unit_of(unit, logits, before)
+        leads, falls = lead(logits) / size, largest_fall(logits, final) / size
+        apart = np.abs(leads[:, np.newaxis] - leads)
+        alike = np.argsort(apart, axis=1, kind="stable")[:, :near]
+        behind = np.maximum(falls[alike] - leads[:, np.newaxis], 0.0)
+        costs = PERCENT * np.tanh(behind * size[:, np.newaxis] / 2) / near
+        found.append(Look(leads, falls, alike, costs))
         before = logits
-    return falls
+    return found
 
 
 def expected_loss(rule: ExitRule, by_step: Mapping[int, Array], images: Array) -> Estimate:
     """Accuracy that a rule is expected to cost on some of the images."""
-    final = np.asarray(by_step[rule.steps[-1]][images], np.float64)
-    inside = np.ones(len(final), bool)
-    near = min(len(final), max(FEWEST_NEAR, int(NEAR * len(final))))
-    parts = np.zeros(len(final))  # what an image contributes, once by its lead, once by its fall
-    before = None
-    for step in rule.steps[:-1]:
-        logits = np.asarray(by_step[step][images], np.float64)
-        size = unit_of(rule.unit, logits, before)
-        leads, falls = lead(logits) / size, largest_fall(logits, final) / size
-        leaving = np.flatnonzero(inside & rule.stable(step, logits, before))
-        apart = np.abs(leads[leaving, np.newaxis] - leads)
-        alike = np.argsort(apart, axis=1, kind="stable")[:, :near]
-        behind = np.maximum(falls[alike] - leads[leaving, np.newaxis], 0.0)
-        costs = np.tanh(behind * size[leaving, np.newaxis] / 2) / near
-        parts[leaving] += costs.sum(axis=1)
-        np.add.at(parts, alike, costs)
-        inside[leaving] = False
-        before = logits
+    seen = looks(rule.unit, {step: by_step[step] for step in rule.steps}, images)
+    return _loss(rule.thresholds, seen)
+
+
+def _loss(thresholds: Sequence[float], seen: Sequence[Look]) -> Estimate:
+    """``expected_loss`` of the thresholds of all steps but the last."""
+    if not seen:
+        return Estimate(0.0, 0.0)
+    inside = np.ones(len(seen[0].leads), bool)
+    parts = np.zeros(len(inside))  # what an image contributes, once by its lead, once by its fall
+    for threshold, look in zip(thresholds, seen, strict=False):
+        leaving = inside & (look.leads >= threshold)
+        parts[leaving] += look.costs[leaving].sum(axis=1)
+        np.add.at(parts, look.alike[leaving], look.costs[leaving])
+        inside &= ~leaving
     loss = parts.mean() / 2
-    deviation = np.sqrt(((parts - 2 * loss) ** 2).mean() / len(final))
-    return Estimate(PERCENT * float(loss), PERCENT * float(deviation))
+    deviation = np.sqrt(((parts - 2 * loss) ** 2).mean() / len(parts))
+    return Estimate(float(loss), float(deviation))
 
 
 def _worth_a_check(rule: ExitRule, by_step: Mapping[int, Array]) -> list[int]:
