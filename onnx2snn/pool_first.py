@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import onnx
 from onnx import NodeProto, helper
 
+from onnx2snn.passes.pool_before_maps import POOLINGS
 from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.nodes import attributes_of
 from onnx2snn_runtime.plan import Shape, tensor_shape
 
-POOLINGS = ("MaxPool", "GlobalMaxPool")
 CHANNELS = 1
 
 

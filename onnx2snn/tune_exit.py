@@ -126,22 +126,23 @@ def _search(
     """The rule with the lowest thresholds that keeps the loss on images it was not taken from."""
     steps = tuple(sorted(by_step))
     even = np.arange(len(ann)) % 2 == 0
-    falls = [look.falls for look in looks(unit, by_step, np.ones(len(ann), bool))]
-    others = {half: looks(unit, by_step, even == half) for half in (True, False)}
+    first, second = (looks(unit, by_step, images) for images in (even, ~even))
 
-    def thresholds(q: float, images: Array) -> tuple[float, ...]:
-        return (*(max(0.0, float(np.quantile(fall[images], 1 - q))) for fall in falls), 0.0)
+    def rule(q: float, *seen: list[Look]) -> ExitRule:
+        """With thresholds from these images."""
+        falls = [np.concatenate([look.falls for look in same]) for same in zip(*seen, strict=True)]
+        thresholds = (max(0.0, float(np.quantile(fall, 1 - q))) for fall in falls)
+        return ExitRule(unit, steps, (*thresholds, 0.0), stated_loss, {})
 
     for q in LEVELS:
-        halves = {half: thresholds(q, even != half) for half in others}
-        losses = [_loss(halves[half], others[half]) for half in others]
+        tried = [(rule(q, second), even, first), (rule(q, first), ~even, second)]
+        losses = [_loss(half.thresholds, seen) for half, _, seen in tried]
         points = sum(loss.points for loss in losses) / 2
         if points + hypot(*(loss.standard_error for loss in losses)) / 2 <= stated_loss:
-            rules = {h: ExitRule(unit, steps, t, stated_loss, {}) for h, t in halves.items()}
-            measured = [replay(rule, by_step, ann, even == h) for h, rule in rules.items()]
+            measured = [replay(half, by_step, ann, images) for half, images, _ in tried]
             mean = {key: (measured[0][key] + measured[1][key]) / 2 for key in measured[0]}
             mean["images"] = float(len(ann))
-            return ExitRule(unit, steps, thresholds(q, even | ~even), stated_loss, mean)
+            return replace(rule(q, first, second), measured=mean)
     return None
 
 

@@ -25,22 +25,26 @@ class PoolBeforeMaps(Pass):
         for pooling in list(model.graph):
             if not is_op(pooling, *POOLINGS) or pooling.outputs[0].is_graph_output():
                 continue
-            while (node := self.map_before(pooling)) is not None:
-                exchange(node, pooling)
+            while (found := self.map_before(pooling)) is not None:
+                node, source = found
+                exchange(node, source, pooling)
                 self.note(node.name, f"{label(pooling)} goes in front of {label(node)}")
         return model
 
-    def map_before(self, pooling: ir.Node) -> ir.Node | None:
-        """The map in front of a pooling, if they can be exchanged."""
+    def map_before(self, pooling: ir.Node) -> tuple[ir.Node, ir.Value] | None:
+        """The map in front of a pooling and what it maps, if they can be exchanged."""
         value = pooling.inputs[0]
         node = None if value is None else value.producer()
         if value is None or node is None or sole_reader(value) is not pooling:
             return None
         found = recognise(node)
-        if found is None or isinstance(found, str) or _weights_before(found[0]):
+        if found is None or isinstance(found, str):
+            return None
+        source, affine = found
+        if _weights_before(source):
             return None
         reason = ""
-        if not (found[1].scale > 0).all():
+        if not (affine.scale > 0).all():
             reason = "some of its factors are not positive"
         elif not _is_per_channel(node):
             reason = "it differs along the pooled axes"
@@ -48,7 +52,7 @@ class PoolBeforeMaps(Pass):
             text = f"{node.op_type} {label(node)} stays before {label(pooling)}: {reason}"
             self.note(node.name, text)
             return None
-        return node
+        return node, source
 
 
 def _weights_before(value: ir.Value | None) -> bool:
@@ -69,10 +73,9 @@ def _is_per_channel(node: ir.Node) -> bool:
     return all(size == 1 for size in numbers.shape[-pooled:])
 
 
-def exchange(node: ir.Node, pooling: ir.Node) -> None:
-    """Put ``node``, which ``pooling`` alone reads, behind it."""
+def exchange(node: ir.Node, source: ir.Value, pooling: ir.Node) -> None:
+    """Put ``node``, a map of ``source`` that ``pooling`` alone reads, behind it."""
     changed, pooled = node.outputs[0], pooling.outputs[0]
-    source = next(value for value in node.inputs if constant(value) is None)
     index = list(node.inputs).index(source)
     pooled.replace_all_uses_with(changed)
     pooling.replace_input_with(0, source)
