@@ -8,6 +8,9 @@ does not stop the run, and what is there already is not done again (--again does
     python benchmarks/coverage_table.py measure --folder coverage
     python benchmarks/coverage_table.py report  --folder coverage --markdown docs/coverage.md
 
+``restore`` in front of them lays out what docs/coverage.json has of an earlier run, so that only
+the rest is done.
+
 ``export`` needs PyTorch, timm, torchvision, Keras with TensorFlow, and tf2onnx; the others need
 only onnx2snn with the extra ``cpu``. An environment of its own, from the root of the repository:
 
@@ -178,8 +181,7 @@ def export_all(options: argparse.Namespace, chosen: list[Network]) -> None:
         todo = [
             exporter
             for exporter in network.exporters
-            if options.again
-            or not record_path(options.folder, network, exporter, "export").exists()
+            if options.again or is_wanted(options.folder, network, exporter)
         ]
         if not todo:
             continue
@@ -213,10 +215,23 @@ def export_all(options: argparse.Namespace, chosen: list[Network]) -> None:
                   f"({result.get('wall_s')} s)", flush=True)  # fmt: skip
 
 
+def is_wanted(folder: Path, network: Network, exporter: str) -> bool:
+    """Whether an export has not been tried, or its file is gone and not measured yet."""
+    export, result = (record_path(folder, network, exporter, kind) for kind in ("export", "result"))
+    if not export.exists():
+        return True
+    was_exported = json.loads(export.read_text())["status"] == "ok"
+    return was_exported and not result.exists() and not is_exported(folder, network, exporter)
+
+
 def is_exported(folder: Path, network: Network, exporter: str) -> bool:
     """Whether there is a file to convert."""
     record = record_path(folder, network, exporter, "export")
-    return record.exists() and json.loads(record.read_text())["status"] == "ok"
+    return (
+        record.exists()
+        and json.loads(record.read_text())["status"] == "ok"
+        and (folder / f"{network.name}.{exporter}.onnx").exists()
+    )
 
 
 def convert_all(options: argparse.Namespace, chosen: list[Network]) -> None:
@@ -262,10 +277,10 @@ def measure_all(options: argparse.Namespace, chosen: list[Network]) -> None:
         for exporter in network.exporters:
             file = options.folder / f"{network.name}.{exporter}.onnx"
             path = record_path(options.folder, network, exporter, "result")
-            if not is_exported(options.folder, network, exporter):
-                continue
             if path.exists() and not options.again:
                 results.update(json.loads(path.read_text()))
+                continue
+            if not is_exported(options.folder, network, exporter):
                 continue
             first = exporter == network.exporters[0] or "errors" not in results
             result = in_child(
@@ -280,9 +295,36 @@ def measure_all(options: argparse.Namespace, chosen: list[Network]) -> None:
                   flush=True)  # fmt: skip
 
 
+def restore(options: argparse.Namespace, chosen: list[Network]) -> None:
+    """Lay out what a report has of all steps; the files are exported anew where they are needed."""
+    options.folder.mkdir(parents=True, exist_ok=True)
+    known = {(row["name"], row["exporter"]): row for row in json.loads(options.output.read_text())}
+    for network in chosen:
+        for exporter in network.exporters:
+            row = known.get((network.name, exporter), {})
+            for kind in ("export", "conversion", "result"):
+                if row.get(kind):
+                    path = record_path(options.folder, network, exporter, kind)
+                    path.write_text(json.dumps(row[kind], indent=1))
+
+
 def record_path(folder: Path, network: Network, exporter: str, kind: str) -> Path:
     """Where a step keeps what it found."""
     return folder / f"{network.name}.{exporter}.{kind}.json"
+
+
+def report(options: argparse.Namespace, chosen: list[Network]) -> None:
+    """Write what all steps have kept."""
+    coverage_report.write(options, chosen, record_path)
+
+
+STEPS = {
+    "restore": restore,
+    "export": export_all,
+    "convert": convert_all,
+    "measure": measure_all,
+    "report": report,
+}
 
 
 def main() -> None:
@@ -290,13 +332,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=["export", "convert", "measure", "report"])
+    parser.add_argument("step", choices=list(STEPS))
     parser.add_argument("--folder", type=Path, default=Path("coverage"), help="files and results")
     parser.add_argument("--only", default="", help="names, separated by commas")
     parser.add_argument("--group", default="", help="survey, keras or timm")
     parser.add_argument("--again", action="store_true", help="also what is done already")
     parser.add_argument("--limit", type=float, default=600, help="seconds for one file")
-    parser.add_argument("--output", type=Path, default=Path("coverage.json"), help="report: JSON")
+    parser.add_argument("--output", type=Path, default=Path("docs/coverage.json"),
+                        help="JSON of report, and of restore")  # fmt: skip
     parser.add_argument("--markdown", type=Path, help="report: page to write")
     options = parser.parse_args()
     names = set(filter(None, options.only.split(",")))
@@ -305,14 +348,7 @@ def main() -> None:
         for network in coverage_networks.networks()
         if (not names or network.name in names) and options.group in ("", network.group)
     ]
-    if options.step == "export":
-        export_all(options, chosen)
-    elif options.step == "convert":
-        convert_all(options, chosen)
-    elif options.step == "measure":
-        measure_all(options, chosen)
-    else:
-        coverage_report.write(options, chosen, record_path)
+    STEPS[options.step](options, chosen)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ fewest spikes; activations are skewed, and a quantile below it errs less in deep
 same spikes. It is rounded to whole units, else neurons that answer zero would never return to it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, log2
 from typing import Any
@@ -35,6 +35,7 @@ Array = Any
 PROBE = 1.0 / 64  # unit of the rounding that measures s_l: small enough for a linear response
 FACTORS = (1.0 / 16, 4.0)
 USUAL = 0.4  # quantile of a channel's activations that its estimates begin with …
+USUAL_POSITIONS = 1024  # … from so many values of an image at most
 START_GRID = 2  # … in whole multiples of so many last units
 FIRST_REACH = 0.5  # the first burst reaches at least this part of a layer's range …
 GENTLE_REACH = 0.5  # … and with γ ≤ 2, where the unit never grows, at least this
@@ -90,7 +91,7 @@ def measure_balance(
     ann: onnx.ModelProto,
     ranges: Mapping[str, float],
     graded: Collection[str],
-    feeds: Mapping[str, Any],
+    batches: Iterable[Mapping[str, Any]],
     backend: Backend,
 ) -> Balance:
     """Measure s_l and c_l on images.
@@ -99,32 +100,56 @@ def measure_balance(
         ann: normalised network.
         ranges: neuron layers by output tensor, with their ranges.
         graded: outputs of the nonlinear operators between neurons.
-        feeds: images by input name.
+        batches: images by input name.
         backend: where the ANN runs.
     """
     known = {name: size or 1.0 for name, size in ranges.items()}
-    plain = backend.compile(with_outputs(ann, known))(feeds)
+    run = backend.compile(with_outputs(ann, known))
+    run_rounded = backend.compile(rounded(ann, list(known)))
     outputs = [output.name for output in ann.graph.output]
-    reference = {name: decision_values(plain[name]) for name in outputs}
-    fan_out = FanOut(ann, graded, PICOJOULE_MAC / PICOJOULE_AC)
-    rounding = backend.compile(rounded(ann, list(known)))
     nothing = {step_name(name): np.zeros((), np.float32) for name in known}
+    images = 0
+    squares = dict.fromkeys(outputs, 0.0)
+    distances = {layer: dict.fromkeys(outputs, 0.0) for layer in known}
+    active: dict[str, Array] = dict.fromkeys(known, 0)
+    seen: dict[str, list[Array]] = {layer: [] for layer in known}
+    for feeds in batches:
+        plain = run(feeds)
+        images += len(next(iter(feeds.values())))
+        expected = {name: decision_values(plain[name]) for name in outputs}
+        for name, values in expected.items():
+            squares[name] += _sum_of_squares(values)
+        for layer, size in known.items():
+            active[layer] = active[layer] + (np.abs(plain[layer]) > size * PROBE).sum(axis=0)
+            seen[layer].append(some_values(plain[layer]))
+            step = {step_name(layer): np.asarray(size * PROBE, np.float32)}
+            changed = run_rounded({**feeds, **nothing, **step})
+            for name, values in expected.items():
+                distances[layer][name] += _sum_of_squares(decision_values(changed[name]), values)
+
+    fan_out = FanOut(ann, graded, PICOJOULE_MAC / PICOJOULE_AC)
     measured = {}
-    for name, size in known.items():
-        active = (np.abs(plain[name]) > size * PROBE).mean(axis=0)
-        cost = float((active * np.maximum(fan_out.of(name)[0], 1.0)).sum())
-        step = {step_name(name): np.asarray(size * PROBE, np.float32)}
-        changed = rounding({**feeds, **nothing, **step})
-        error = sum(_relative(decision_values(changed[n]), reference[n]) for n in outputs)
-        measured[name] = (cost, error)
-    usual = {name: usual_answers(plain[name]) for name in known}
+    for layer in known:
+        sends = active[layer] / images * np.maximum(fan_out.of(layer)[0], 1.0)
+        errors = (distances[layer][name] / max(squares[name], 1e-30) for name in outputs)
+        measured[layer] = (float(sends.sum()), sum(errors))
+    usual = {
+        layer: usual_answers(np.concatenate(parts), plain[layer].ndim)
+        for layer, parts in seen.items()
+    }
     return Balance(known, _factors(measured), usual)
 
 
-def usual_answers(values: Array) -> Array:
-    """What each channel usually answers, [1,C,1,…], from activations [N,C,*]."""
-    axes = (0, *range(2, values.ndim))
-    return np.quantile(values, USUAL, axis=axes, keepdims=True).astype(np.float32)
+def some_values(activations: Array) -> Array:
+    """Evenly spaced values of every channel, [N,C,P] of [N,C,*], P at most USUAL_POSITIONS."""
+    values = activations.reshape(*activations.shape[:2], -1)
+    return values[:, :, :: ceil(values.shape[2] / USUAL_POSITIONS)].copy()
+
+
+def usual_answers(values: Array, rank: int) -> Array:
+    """What each channel usually answers, [1,C,1,…] of this rank, from values [N,C,P]."""
+    quantiles = np.quantile(values, USUAL, axis=(0, 2)).astype(np.float32)
+    return quantiles.reshape(1, -1, *(1,) * (rank - 2))
 
 
 def _factors(measured: Mapping[str, tuple[float, float]]) -> dict[str, float]:
@@ -137,12 +162,13 @@ def _factors(measured: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     return dict(zip(measured, values.tolist(), strict=True))
 
 
-def _relative(found: Any, expected: Any) -> float:
-    """Squared error relative to the square of what is expected."""
-    if expected.dtype.kind != "f":
-        return 0.0
-    distance = float(((found.astype(np.float64) - expected) ** 2).sum())
-    return distance / max(float((expected.astype(np.float64) ** 2).sum()), 1e-30)
+def _sum_of_squares(found: Any, expected: Any = 0.0) -> float:
+    """Of numbers, or of their distances from what is expected; 0 for what is not float."""
+    return (
+        float(((found.astype(np.float64) - expected) ** 2).sum())
+        if found.dtype.kind == "f"
+        else 0.0
+    )
 
 
 def step_name(layer: str) -> str:

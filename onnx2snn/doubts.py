@@ -18,7 +18,7 @@ def doubt(source: CalibrationSource, preparation: Preparation) -> str:
     labels = source.labels(min(IMAGES, source.count))
     if labels is None or len(labels) < FEWEST_IMAGES:
         return ""
-    (answers, *_) = preparation.ann(preparation.images(len(labels))).values()
+    answers = preparation.answer(preparation.images(len(labels)))
     if not is_classes(answers) or labels.max() >= answers.shape[1]:
         return ""
     right = PERCENT * float((answers.argmax(axis=1) == labels).mean())

@@ -95,6 +95,15 @@ class Preparation:
         """The ANN, from images by input name to outputs by name."""
         return self.backend.compile(self.network)
 
+    def answer(self, feeds: Mapping[str, Any]) -> Any:
+        """First output of the ANN on any number of images, as many at once as fit."""
+        (count, *_), size = map(len, feeds.values()), batch_size(self.network)
+        parts = [
+            self.ann({name: array[start : start + size] for name, array in feeds.items()})
+            for start in range(0, count, size)
+        ]
+        return np.concatenate([next(iter(part.values())) for part in parts])
+
     @cached_property
     def balance(self) -> Balance:
         """How fine each layer should be, against the others."""
@@ -104,8 +113,9 @@ class Preparation:
         graded = {
             item.node.output[0] for item in self.placed if item.role in (Role.POOL, Role.GRADED)
         }
-        feeds = self.images(BALANCE_IMAGES)
-        return measure_balance(self.network, layers, graded, feeds, self.backend)
+        images = replace(self.source, samples=min(BALANCE_IMAGES, self.source.samples))
+        batches = images.batches(self.network, batch_size(self.network))
+        return measure_balance(self.network, layers, graded, batches, self.backend)
 
     def images(self, count: int) -> dict[str, Any]:
         """The first calibration images by input name, at most ``count``."""

@@ -244,7 +244,7 @@ class _Search:
         meter = EnergyMeter(spiking, network.plan)
         if not self.feeds:
             self.feeds = self.preparation.images(_image_count(meter.macs, self.timesteps[-1]))
-            (self.reference, *_) = self.preparation.ann(self.feeds).values()
+            self.reference = self.preparation.answer(self.feeds)
             self.labels = self.preparation.source.labels(len(self.reference))
         answers, traffic = network.observe(self.feeds, timesteps, meter.observer)
         for part in traffic:

@@ -29,6 +29,7 @@ import onnx
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.costs import multiplications
 from onnx2snn.decision import PERCENT, Estimate, unseen_factor
+from onnx2snn.preparation import batch_size
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends import Backend
 from onnx2snn_runtime.early_exit import CHANGE, SPREAD, ExitRule, check_steps, lead, unit_of
@@ -73,7 +74,7 @@ def tune_on(
     name = network.plan.outputs[0]
     parts: list[dict[int, Array]] = []
     expected: list[Array] = []
-    size = FEWEST_IMAGES * backend.batches_at_once
+    size = min(FEWEST_IMAGES * backend.batches_at_once, batch_size(ann))
     for feeds in source.batches(ann, size):
         answers = network.run(feeds, steps).by_step
         parts.append({step: answer[name] for step, answer in answers.items()})
