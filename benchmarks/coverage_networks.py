@@ -176,9 +176,11 @@ def export(network: Network, exporter: str, path: Path, built: dict[str, Any]) -
     quiet = io.StringIO()
     with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         if exporter == "tf2onnx":
+            from onnx2snn.exporters import export_keras
+
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "model.onnx"
-                built["model"].export(str(file), format="onnx", verbose=False)
+                export_keras(built["model"], file)
                 onnx.checker.check_model(str(file))  # tf2onnx may leave operators of TensorFlow
                 path.write_bytes(file.read_bytes())
             return

@@ -8,6 +8,7 @@ import importlib
 import io
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -120,7 +121,7 @@ def export_keras(model: Any, path: Path) -> None:
             keras.InputSpec(shape=value.shape, dtype=value.dtype, name=value.name)
             for value in getattr(model, "inputs", None) or ()
         ]  # of a model whose class is the user's own Keras knows it once it was called
-        with _constant_normalisations(model):
+        with _constant_normalisations(model), _without_xla():
             model.export(str(path), format="onnx", verbose=False, input_signature=signature or None)
 
     _first_that_works({"ONNX": export}, "Keras' {} exporter")
@@ -255,3 +256,25 @@ def _constant_normalisations(model: Any) -> Iterator[None]:
     finally:
         for layer, mean, variance in before:
             layer.mean, layer.variance = mean, variance
+
+
+@contextlib.contextmanager
+def _without_xla() -> Iterator[None]:
+    """No function of TensorFlow is left to XLA, as Keras leaves grouped convolutions.
+
+    Such a function is not inlined, and tf2onnx keeps the call, which is no operator of ONNX.
+    """
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None:  # Keras runs on another framework
+        yield
+        return
+    function = tensorflow.function
+
+    def inlined(*arguments: Any, **options: Any) -> Any:
+        return function(*arguments, **{**options, "jit_compile": None})
+
+    tensorflow.function = inlined
+    try:
+        yield
+    finally:
+        tensorflow.function = function

@@ -131,7 +131,8 @@ def refuse_unknown(model: ir.Model, version: int) -> None:
     known = {schema.name for schema in onnx.defs.get_all_schemas_with_history()}
     findings = [
         Finding(f"no operator of operator set {version}",
-                "an exporter left an operator of its framework: export with another version of it",
+                "an exporter left an operator of its framework: hand over the model itself "
+                "(.keras, .pt2, from_keras, from_torch), or export with another version",
                 node=label(node), op=node.op_type)
         for node in ir.traversal.RecursiveGraphIterator(model.graph)
         if not node.domain and node.op_type not in known

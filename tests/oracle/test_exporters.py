@@ -110,8 +110,8 @@ def test_a_keras_model_and_its_files_are_converted(tmp_path):
     model = keras.Sequential([
         layers.Input((8, 8, 3)), normalise, layers.Conv2D(6, 3, padding="same", use_bias=False),
         layers.BatchNormalization(), layers.Activation("swish"), layers.MaxPooling2D(2),
-        layers.Conv2D(8, 3), layers.PReLU(shared_axes=[1, 2]), layers.GlobalAveragePooling2D(),
-        layers.Dense(4),
+        layers.Conv2D(8, 3, groups=2), layers.PReLU(shared_axes=[1, 2]),
+        layers.GlobalAveragePooling2D(), layers.Dense(4),
     ])  # fmt: skip
     calibration, images = pictures(32, 1, channels_last=True), pictures(5, 2, channels_last=True)
     spiking = onnx2snn.from_keras(model, calibration=calibration, recipe="refine")
