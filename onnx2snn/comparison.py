@@ -17,9 +17,10 @@ from onnx2snn.pool_first import pool_first
 from onnx2snn.verify import class_agreement, relative_error
 from onnx2snn_runtime.backends import Runner
 from onnx2snn_runtime.errors import UsageError
+from onnx2snn_runtime.feeds import check_timesteps
 from onnx2snn_runtime.input_preprocessing import Preprocessings
 from onnx2snn_runtime.inputs import open_inputs
-from onnx2snn_runtime.network import Network, check_timesteps, load
+from onnx2snn_runtime.network import Network, load
 
 IMAGES = 64
 Progress = Callable[[int, int], None]

@@ -17,10 +17,11 @@ from onnx2snn.totals import Totals
 from onnx2snn.typical import TypicalMethod
 from onnx2snn.walk import Walk
 from onnx2snn_runtime.errors import UsageError
+from onnx2snn_runtime.feeds import check_timesteps
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.input_preprocessing import Preprocessings, specs
 from onnx2snn_runtime.inputs import open_inputs
-from onnx2snn_runtime.network import Network, check_timesteps, load
+from onnx2snn_runtime.network import Network, load
 
 DEFAULT_TIMESTEPS = (1, 2, 4, 8)
 

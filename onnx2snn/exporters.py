@@ -264,7 +264,7 @@ def _without_xla() -> Iterator[None]:
 
     Such a function is not inlined, and tf2onnx keeps the call, which is no operator of ONNX.
     """
-    tensorflow = sys.modules.get("tensorflow")
+    tensorflow: Any = sys.modules.get("tensorflow")
     if tensorflow is None:  # Keras runs on another framework
         yield
         return

@@ -17,7 +17,7 @@ from onnx2snn.integer.signals import (
     spread,
 )
 from onnx2snn_runtime.beside import array_of
-from onnx2snn_runtime.network import MAX_TIMESTEPS
+from onnx2snn_runtime.feeds import MAX_TIMESTEPS
 from onnx2snn_runtime.plan import tensor_shape
 
 

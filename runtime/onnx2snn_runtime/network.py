@@ -14,7 +14,8 @@ from onnx2snn_runtime.backends import EXACT, Backend, open_backend
 from onnx2snn_runtime.beside import kept_alive
 from onnx2snn_runtime.early_exit import ExitRule, run_batch
 from onnx2snn_runtime.engine import Engine, Observer
-from onnx2snn_runtime.errors import BackendError, DataError, UsageError
+from onnx2snn_runtime.errors import BackendError, UsageError
+from onnx2snn_runtime.feeds import MAX_TIMESTEPS, check_feeds, check_timesteps
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import read_metadata
 from onnx2snn_runtime.input_preprocessing import Preprocessings, from_document
@@ -25,7 +26,6 @@ from onnx2snn_runtime.planner import make_plan
 Array = Any
 Watching = TypeVar("Watching", bound=Observer)
 Seen = TypeVar("Seen", bound=Observer | None)
-MAX_TIMESTEPS = 1_000_000
 DEFAULT_TIMESTEPS = 8
 READ_IMAGES = 32  # from disk at once, at least
 
@@ -357,69 +357,7 @@ class Network:
         Raises:
             DataError: a shape, dtype or value does not fit.
         """
-        names = list(self.input_shapes)
-        given = dict(images) if isinstance(images, Mapping) else {names[0]: images}
-        if set(given) != set(names):
-            raise DataError(
-                f"the network has the inputs {', '.join(names)}, got {', '.join(given) or 'none'}"
-            )
-        checked = {name: check_images(name, given[name], self.input_shapes[name]) for name in names}
-        ranks = {array.ndim - len(self.input_shapes[name]) for name, array in checked.items()}
-        if len(ranks) > 1:
-            raise DataError("some inputs are sequences [T,N,…], others are not")
-        counts = {array.shape[max(ranks)] for array in checked.values()}
-        if len(counts) > 1:
-            raise DataError(f"the inputs differ in their number of images: {sorted(counts)}")
-        return checked, ranks == {1}
-
-
-def check_images(name: str, array: Array, shape: Shape) -> Array:
-    """``array`` as float32 if it fits an input of ``shape``, as [N,*] or [T,N,*].
-
-    Raises:
-        DataError: it does not; the text states expected and found.
-    """
-    array = np.asarray(array)
-    expected = "[" + ",".join(str(size) for size in shape) + "]"
-    found = "[" + ",".join(str(size) for size in array.shape) + "]"
-    if array.dtype.kind != "f":
-        raise DataError(
-            f"input {name!r} must be float, got {array.dtype}",
-            advice="give uint8 pictures as a file, or apply the preprocessing first",
-        )
-    extra = array.ndim - len(shape)
-    fits = extra in (0, 1) and all(
-        isinstance(want, str) or want == have
-        for want, have in zip(shape[1:], array.shape[extra + 1 :], strict=True)
-    )
-    if not fits:
-        raise DataError(f"input {name!r} must have shape {expected} (or [T,…]), got {found}")
-    if array.size == 0:
-        raise DataError(f"input {name!r} holds no image: shape {found}")
-    if not np.all(np.isfinite(array)):
-        bad = int(np.count_nonzero(~np.isfinite(array)))
-        raise DataError(f"input {name!r} holds {bad} values that are NaN or infinite")
-    return np.ascontiguousarray(array, dtype=np.float32)
-
-
-def check_timesteps(
-    timesteps: int | Sequence[int], feeds: Mapping[str, Array], sequence: bool
-) -> list[int]:
-    """Rising list of the steps after which answers are wanted.
-
-    Raises:
-        UsageError: a step is below 1, absurdly large, or beyond the sequence.
-    """
-    steps = [timesteps] if isinstance(timesteps, int | np.integer) else list(timesteps)
-    if not steps or any(not isinstance(t, int | np.integer) or isinstance(t, bool) for t in steps):
-        raise UsageError(f"timesteps must be whole numbers, got {timesteps!r}")
-    steps = sorted({int(t) for t in steps})
-    if steps[0] < 1 or steps[-1] > MAX_TIMESTEPS:
-        raise UsageError(f"timesteps must lie in 1..{MAX_TIMESTEPS}, got {timesteps!r}")
-    length = len(next(iter(feeds.values()))) if sequence else None
-    if length is not None and steps[-1] > length:
-        raise UsageError(f"the sequence has {length} frames, fewer than {steps[-1]} timesteps")
-    return steps
+        return check_feeds(images, self.input_shapes)
 
 
 def load(
