@@ -87,6 +87,11 @@ class Balance:
         return found
 
 
+def steps_to_halve(calibration: Mapping[str, LayerCalibration]) -> int:
+    """Steps after which no unit halves any more."""
+    return 1 + max(ceil((e.halvings or 0) / (e.decay or 1)) for e in calibration.values())
+
+
 def measure_balance(
     ann: onnx.ModelProto,
     ranges: Mapping[str, float],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx2snn.balance import Balance, measure_balance
+from onnx2snn.balance import Balance, measure_balance, steps_to_halve
 from onnx2snn.batch_statistics import Moments, expected_histograms
 from onnx2snn.calibrate import Histogram, LayerCalibration, collect, set_threshold
 from onnx2snn.calibration_images import CalibrationSource
@@ -70,6 +70,18 @@ class Preparation:
             for name, histogram in self.histograms.items()
         }
         return found if recipe.precision is None else self.balance.apply(found, recipe)
+
+    def without_idle_steps(self, recipe: Recipe) -> Recipe:
+        """The same units in as many steps as it takes to halve them."""
+        thresholds = self.thresholds(recipe)
+        steps = steps_to_halve(thresholds)
+        shorter = replace(recipe, recommended_timesteps=steps)
+        same = self.thresholds(shorter)
+        is_same = all(
+            (entry.decay, entry.halvings) == (same[name].decay, same[name].halvings)
+            for name, entry in thresholds.items()
+        )
+        return shorter if is_same else recipe
 
     def spiking(self, recipe: Recipe) -> tuple[onnx.ModelProto, dict[str, LayerCalibration]]:
         """The spiking network of a recipe, and its thresholds."""

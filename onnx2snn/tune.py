@@ -160,6 +160,11 @@ def _beats(a: Trial, b: Trial) -> bool:
     return all(x <= y for x, y in zip(ours, theirs, strict=True)) and ours != theirs
 
 
+def saturates(losses: Sequence[float]) -> bool:
+    """Whether the last two finer units have made the loss no smaller."""
+    return len(losses) > 2 and min(losses[-2:]) >= losses[-3]
+
+
 class _Search:
     """Trials on one preparation; all are appended to ``trials``."""
 
@@ -193,20 +198,23 @@ class _Search:
         first = 1.0 / recipe.burst_limit
         start = replace(recipe, first_unit=first, unevenness=UNEVENNESS, dead_zone=ROUNDING)
         for t in self.timesteps:
-            if self.keeps(start, t, first * QUARTER ** (t - 1)):
+            if self.attempt(start, t, first * QUARTER ** (t - 1)).keeps(self.target):
                 return
 
     def coarsest(self, recipe: Recipe, timesteps: int, start: int) -> int:
         """Index of that unit; ``start`` is a guess."""
         position, last = start, len(PRECISIONS) - 1
+        losses: list[float] = []
 
         def keeps(index: int) -> bool:
-            return self.keeps(recipe, timesteps, PRECISIONS[index])
+            trial = self.attempt(recipe, timesteps, PRECISIONS[index])
+            losses.append(trial.likely_loss)
+            return trial.keeps(self.target)
 
         good = keeps(position)
         while good and position >= STRIDE and keeps(position - STRIDE):
             position -= STRIDE
-        while not good and position < last and not self.saturates(timesteps):
+        while not good and position < last and not saturates(losses):
             position = min(last, position + STRIDE)
             good = keeps(position)
         step = STRIDE // 2
@@ -216,21 +224,19 @@ class _Search:
             step //= 2
         return position
 
-    def saturates(self, timesteps: int) -> bool:
-        """Whether the last two finer units have made the loss no smaller."""
-        losses = [trial.likely_loss for trial in self.trials if trial.timesteps == timesteps]
-        return len(losses) > 2 and min(losses[-2:]) >= losses[-3]
-
-    def keeps(self, recipe: Recipe, timesteps: int, precision: float) -> bool:
-        """Whether a last unit keeps the target, by a trial."""
-        setting = replace(
+    def attempt(self, recipe: Recipe, timesteps: int, precision: float) -> Trial:
+        """Try a last unit, in fewer steps where the last ones would have nothing to do."""
+        setting = self.preparation.without_idle_steps(replace(
             recipe,
             precision=precision,
             per_channel=False,
             recommended_timesteps=timesteps,
-        )
-        (trial,) = self.run(setting, [timesteps])
-        return trial.keeps(self.target)
+        ))  # fmt: skip
+        for trial in self.trials:
+            if trial.recipe == setting:
+                return trial
+        (trial,) = self.run(setting, [setting.recommended_timesteps])
+        return trial
 
     def rate(self, recipe: Recipe) -> None:
         """Scales from coarse to fine, with every number of steps."""
