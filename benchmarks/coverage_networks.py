@@ -285,8 +285,6 @@ def _keras_model(network: Network) -> Any:
                 layer.gamma.assign(generator.uniform(0.5, 1.5, layer.gamma.shape))
             if layer.center:
                 layer.beta.assign(generator.normal(0, 0.2, layer.beta.shape))
-        elif kind == "Normalization":  # tf2onnx makes graph inputs of tensors, constants of arrays
-            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
         elif kind == "LayerScale":
             layer.gamma.assign(generator.uniform(0.2, 0.6, layer.gamma.shape))
         elif "Dropout" in kind:

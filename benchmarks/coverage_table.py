@@ -220,18 +220,20 @@ def is_wanted(folder: Path, network: Network, exporter: str) -> bool:
     export, result = (record_path(folder, network, exporter, kind) for kind in ("export", "result"))
     if not export.exists():
         return True
-    was_exported = json.loads(export.read_text())["status"] == "ok"
-    return was_exported and not result.exists() and not is_exported(folder, network, exporter)
+    is_gone = not is_exported(folder, network, exporter)
+    return was_exported(folder, network, exporter) and is_gone and not result.exists()
+
+
+def was_exported(folder: Path, network: Network, exporter: str) -> bool:
+    """Whether there is or has been a file."""
+    record = record_path(folder, network, exporter, "export")
+    return record.exists() and json.loads(record.read_text())["status"] == "ok"
 
 
 def is_exported(folder: Path, network: Network, exporter: str) -> bool:
     """Whether there is a file to convert."""
-    record = record_path(folder, network, exporter, "export")
-    return (
-        record.exists()
-        and json.loads(record.read_text())["status"] == "ok"
-        and (folder / f"{network.name}.{exporter}.onnx").exists()
-    )
+    file = folder / f"{network.name}.{exporter}.onnx"
+    return was_exported(folder, network, exporter) and file.exists()
 
 
 def convert_all(options: argparse.Namespace, chosen: list[Network]) -> None:
