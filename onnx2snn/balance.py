@@ -55,28 +55,49 @@ class Balance:
     factors: dict[str, float]
     usual: dict[str, Array]
 
-    def apply(
-        self, calibration: Mapping[str, LayerCalibration], recipe: Recipe
-    ) -> dict[str, LayerCalibration]:
-        """First unit, decay, number of halvings and start of every layer.
+    def pace(self, recipe: Recipe) -> dict[str, tuple[int, int]]:
+        """How often each layer's unit halves, and how often in a step (decay).
 
-        A layer's last unit is ``precision`` · factor in units of its range. Its first unit is
-        coarser by about as many halvings as bring a layer of factor 1 to ``first_unit``, but by so
-        many that the last halving falls on the last step, and by more where the first burst would
-        not reach its range. The decay is the least that makes all halvings within the recommended
-        steps; then the unit stays.
+        From a layer's last unit, ``precision`` · factor in units of its range, back to a first one
+        that is coarser by about as many halvings as bring a layer of factor 1 to ``first_unit``,
+        but by so many that the last halving falls on the last step, and by more where the first
+        burst would not reach its range. The decay is the least that makes all halvings within the
+        recommended steps; then the unit stays.
         """
         assert recipe.precision is not None
         limit, steps = recipe.burst_limit, recipe.recommended_timesteps
+        if steps == 1:
+            return dict.fromkeys(self.factors, (0, 1))
         least = GENTLE_REACH if limit <= 2 else FIRST_REACH / limit
         common = max(0, round(log2(recipe.first_unit / recipe.precision)))
-        if steps > 1:
-            common = min(common, max(1, round(common / (steps - 1))) * (steps - 1))
+        common = min(common, max(1, round(common / (steps - 1))) * (steps - 1))
+        found = {}
+        for name in self.factors:
+            halvings = max(common, ceil(log2(least / self.last_unit(name, recipe))))
+            found[name] = (halvings, max(1, ceil(halvings / (steps - 1))))
+        return found
+
+    def last_unit(self, layer: str, recipe: Recipe) -> float:
+        """Unit of a layer after the recommended steps, in units of its range."""
+        assert recipe.precision is not None
+        return recipe.precision * float(self.factors[layer] ** recipe.unevenness)
+
+    def without_idle_steps(self, recipe: Recipe) -> Recipe:
+        """The same units in as few steps as halve them, where fewer do."""
+        pace = self.pace(recipe)
+        steps = 1 + max(ceil(halvings / decay) for halvings, decay in pace.values())
+        shorter = replace(recipe, recommended_timesteps=steps)
+        return shorter if self.pace(shorter) == pace else recipe
+
+    def apply(
+        self, calibration: Mapping[str, LayerCalibration], recipe: Recipe
+    ) -> dict[str, LayerCalibration]:
+        """First unit, decay, number of halvings (``pace``) and start of every layer."""
+        pace = self.pace(recipe)
         found = {}
         for name, entry in calibration.items():
-            last = recipe.precision * self.factors[name] ** recipe.unevenness
-            halvings = max(common, ceil(log2(least / last))) if steps > 1 else 0
-            decay = max(1, ceil(halvings / max(1, steps - 1)))
+            halvings, decay = pace[name]
+            last = self.last_unit(name, recipe)
             unit = np.full_like(entry.threshold, last * 2.0**halvings * self.ranges[name])
             grid = START_GRID * last * self.ranges[name]
             start = (np.rint(self.usual[name] / grid) * grid).astype(np.float32)
@@ -85,11 +106,6 @@ class Balance:
                 start=start if start.any() else None,
             )  # fmt: skip
         return found
-
-
-def steps_to_halve(calibration: Mapping[str, LayerCalibration]) -> int:
-    """Steps after which no unit halves any more."""
-    return 1 + max(ceil((e.halvings or 0) / (e.decay or 1)) for e in calibration.values())
 
 
 def measure_balance(
@@ -139,22 +155,23 @@ def measure_balance(
         errors = (distances[layer][name] / max(squares[name], 1e-30) for name in outputs)
         measured[layer] = (float(sends.sum()), sum(errors))
     usual = {
-        layer: usual_answers(np.concatenate(parts), plain[layer].ndim)
+        layer: usual_answers(np.concatenate(parts), active[layer].ndim + 1)
         for layer, parts in seen.items()
     }
     return Balance(known, _factors(measured), usual)
 
 
 def some_values(activations: Array) -> Array:
-    """Evenly spaced values of every channel, [N,C,P] of [N,C,*], P at most USUAL_POSITIONS."""
-    values = activations.reshape(*activations.shape[:2], -1)
+    """Evenly spaced values of every channel, [N,C,P] of [N,C,*] or [N], P ≤ USUAL_POSITIONS."""
+    (channels,) = activations.shape[1:2] or (1,)
+    values = activations.reshape(len(activations), channels, -1)
     return values[:, :, :: ceil(values.shape[2] / USUAL_POSITIONS)].copy()
 
 
 def usual_answers(values: Array, rank: int) -> Array:
     """What each channel usually answers, [1,C,1,…] of this rank, from values [N,C,P]."""
     quantiles = np.quantile(values, USUAL, axis=(0, 2)).astype(np.float32)
-    return quantiles.reshape(1, -1, *(1,) * (rank - 2))
+    return quantiles.reshape((1, -1, *(1,) * (rank - 2))[:rank])
 
 
 def _factors(measured: Mapping[str, tuple[float, float]]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx2snn.balance import Balance, measure_balance, steps_to_halve
+from onnx2snn.balance import Balance, measure_balance
 from onnx2snn.batch_statistics import Moments, expected_histograms
 from onnx2snn.calibrate import Histogram, LayerCalibration, collect, set_threshold
 from onnx2snn.calibration_images import CalibrationSource
@@ -18,6 +18,7 @@ from onnx2snn.reach import keep_reach
 from onnx2snn.recipes import Recipe, find_recipe
 from onnx2snn.rewrite import rewrite
 from onnx2snn_runtime.backends import Backend, Runner
+from onnx2snn_runtime.parts import count_images, window
 from onnx2snn_runtime.plan import tensor_shape
 
 Progress = Callable[[str, int, int], None]
@@ -71,18 +72,6 @@ class Preparation:
         }
         return found if recipe.precision is None else self.balance.apply(found, recipe)
 
-    def without_idle_steps(self, recipe: Recipe) -> Recipe:
-        """The same units in as many steps as it takes to halve them."""
-        thresholds = self.thresholds(recipe)
-        steps = steps_to_halve(thresholds)
-        shorter = replace(recipe, recommended_timesteps=steps)
-        same = self.thresholds(shorter)
-        is_same = all(
-            (entry.decay, entry.halvings) == (same[name].decay, same[name].halvings)
-            for name, entry in thresholds.items()
-        )
-        return shorter if is_same else recipe
-
     def spiking(self, recipe: Recipe) -> tuple[onnx.ModelProto, dict[str, LayerCalibration]]:
         """The spiking network of a recipe, and its thresholds."""
         thresholds = self.thresholds(recipe)
@@ -109,10 +98,10 @@ class Preparation:
 
     def answer(self, feeds: Mapping[str, Any]) -> Any:
         """First output of the ANN on any number of images, as many at once as fit."""
-        (count, *_), size = map(len, feeds.values()), batch_size(self.network)
+        size = batch_size(self.network)
         parts = [
-            self.ann({name: array[start : start + size] for name, array in feeds.items()})
-            for start in range(0, count, size)
+            self.ann(window(feeds, start, start + size))
+            for start in range(0, count_images(feeds), size)
         ]
         return np.concatenate([next(iter(part.values())) for part in parts])
 

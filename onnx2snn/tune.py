@@ -226,7 +226,7 @@ class _Search:
 
     def attempt(self, recipe: Recipe, timesteps: int, precision: float) -> Trial:
         """Try a last unit, in fewer steps where the last ones would have nothing to do."""
-        setting = self.preparation.without_idle_steps(replace(
+        setting = self.preparation.balance.without_idle_steps(replace(
             recipe,
             precision=precision,
             per_channel=False,

@@ -77,6 +77,42 @@ def test_same_images_same_file(tuned, images):
     )
 
 
+def test_some_unit_halves_in_the_last_step_of_every_trial(images):
+    network = networks.small_cnn(3)
+    tuning = onnx2snn.convert(network, calibration=images, target_drop=0.1, recipe="refine").tuning
+    assert len({trial.timesteps for trial in tuning.trials}) > 1
+    for trial in tuning.trials:
+        assert trial.recipe.recommended_timesteps == trial.timesteps
+        tried = onnx2snn.convert(network, calibration=images, recipe=trial.recipe)
+        halvings = [
+            -(-entry.halvings // entry.decay) for entry in tried.calibration.values()
+        ]  # steps in which a unit halves, rounded up
+        assert 1 + max(halvings) == trial.timesteps
+    assert len({trial.recipe for trial in tuning.trials}) == len(tuning.trials)
+
+
+def test_activations_without_a_channel_are_tuned(images):
+    shape = onnx.helper.make_tensor_value_info
+    arrays = {"weight": np.ones((1, 3, 8, 8), np.float32) / 64, "rest": np.array([1, 2, 3])}
+    nodes = [
+        onnx.helper.make_node("Conv", ["input", "weight"], ["sum"]),
+        onnx.helper.make_node("Squeeze", ["sum", "rest"], ["one"]),
+        onnx.helper.make_node("Relu", ["one"], ["output"]),
+    ]
+    size = [8, 8]
+    graph = onnx.helper.make_graph(
+        nodes, "one number an image",
+        [shape("input", onnx.TensorProto.FLOAT, ["N", 3, *size])],
+        [shape("output", onnx.TensorProto.FLOAT, ["N"])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )  # fmt: skip
+    opset = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+    given = np.ascontiguousarray(images[:, :3, :8, :8])
+    spiking = onnx2snn.convert(model, calibration=given, target_drop=1.0, recipe="refine")
+    assert spiking.check.passed
+
+
 @pytest.mark.parametrize("burst", [1, 2, 5])
 def test_small_bursts_are_kept(images, burst):
     model = onnx2snn.convert(
