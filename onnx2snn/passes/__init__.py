@@ -19,6 +19,7 @@ from onnx2snn.passes.float32 import Float32
 from onnx2snn.passes.fold_affine import FoldAffine
 from onnx2snn.passes.fold_constants import FoldConstants
 from onnx2snn.passes.fold_shapes import FoldShapes
+from onnx2snn.passes.framework_operators import FrameworkOperators
 from onnx2snn.passes.gates import Gates
 from onnx2snn.passes.infer_shapes import InferShapes
 from onnx2snn.passes.opset import Opset
@@ -29,6 +30,7 @@ from onnx2snn.passes.quantisation import StripQuantisation
 from onnx2snn.passes.spellings import LinearSpellings
 from onnx2snn.passes.structure import InitializersOutOfInputs, InlineFunctions, SortNodes
 from onnx2snn.passes.tidy import DropDeadCode, Tidy
+from onnx2snn.passes.transposes import SharedTransposes
 from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import ModelError, Onnx2SnnError
 
@@ -40,6 +42,7 @@ PIPELINE: tuple[type[Pass], ...] = (
     InitializersOutOfInputs,
     InlineFunctions,
     SortNodes,
+    FrameworkOperators,
     Opset,
     Tidy,
     CheckOperators,
@@ -54,6 +57,7 @@ PIPELINE: tuple[type[Pass], ...] = (
     ExplicitPadding,
     FoldPad,
     LinearSpellings,
+    SharedTransposes,
     Clamps,
     Gates,
     DropDeadCode,
