@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from onnx2snn_runtime import __version__
+
 if TYPE_CHECKING:
     from onnx2snn.comparison import compare
     from onnx2snn.conversion import convert
@@ -10,7 +12,6 @@ if TYPE_CHECKING:
     from onnx2snn.spiking_model import SpikingModel
     from onnx2snn_runtime.errors import Onnx2SnnError
 
-__version__ = "0.1.0"
 __all__ = [
     "Onnx2SnnError",
     "SpikingModel",

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import importlib
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ COMMANDS = {
     "doctor": "tell what is installed, what is missing and which backends work",
     "demo": "convert and measure the embedded network",
 }
+GLOBAL_OPTIONS = ("-v", "-vv", "--verbose", "-q", "--quiet", "--debug")
 EXAMPLES = """examples:
   onnx2snn model.onnx --calibration images.npz
   onnx2snn eval model.snn.onnx test.npz --against model.onnx --timesteps 1,2,4,8
@@ -47,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("-v", "--verbose", action="count", default=0, help="say more")
     common.add_argument("-q", "--quiet", action="store_true", help="only the answer")
     common.add_argument("--debug", action="store_true", help="show tracebacks")
+    common.add_argument("--version", action="version", version=f"onnx2snn {__version__}")
     parser = argparse.ArgumentParser(
         prog="onnx2snn",
         description="Turn any trained ONNX CNN into a spiking neural network.",
@@ -77,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     parts["ops"].add_argument("--markdown", action="store_true", help="as a page of the docs")
     for name in ("convert", "eval", "compare", "report", "export"):
         add_clobber_argument(parts[name])
-    for name in ("inspect", "ops", "doctor", "demo"):
+    for name in ("report", "export", "inspect", "ops", "doctor", "demo"):
         parts[name].add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -125,7 +128,7 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.snn.onnx", help="spiking network")
     parser.add_argument("data", metavar="DATA", help="images, with labels if there are any")
     parser.add_argument("--against", metavar="MODEL.onnx", help="ANN to compare with")
-    parser.add_argument("--timesteps", default="1,2,4,8", help="comma-separated (1,2,4,8)")
+    parser.add_argument("-T", "--timesteps", default="1,2,4,8", help="comma-separated (1,2,4,8)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--resume", action="store_true",
                         help="keep a journal, and go on where one was stopped")  # fmt: skip
@@ -162,6 +165,14 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
+def verb_first(given: Sequence[str]) -> list[str]:
+    """The same arguments, with global options in front of the verb moved behind it."""
+    front = list(itertools.takewhile(GLOBAL_OPTIONS.__contains__, given))
+    rest = list(given[len(front) :])
+    place = int(bool(rest) and rest[0] in COMMANDS)
+    return rest[:place] + front + rest[place:]
+
+
 def looks_like_command(word: str) -> bool:
     """Whether a first argument is a mistyped command rather than a file."""
     return word.isalpha() and not Path(word).exists()
@@ -186,7 +197,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``onnx2snn``; returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = verb_first(list(sys.argv[1:] if arguments is None else arguments))
     asks_help = {"-h", "--help", "--version", "--print-completion"} & set(given)
     names_command = bool(given) and given[0] in COMMANDS
     if given and not names_command and not (given[0].startswith("-") and asks_help):

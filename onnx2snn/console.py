@@ -36,7 +36,8 @@ def print_table(
 
     table = Table()
     for index, name in enumerate(header):
-        table.add_column(escape(name), justify="left" if index == 0 or error else "right")
+        table.add_column(escape(name), justify="left" if index == 0 or error else "right",
+                         overflow="fold")  # fmt: skip
     for row in rows:
         table.add_row(*(escape(printable(str(cell))) for cell in row))
     terminal = (sys.stderr if error else sys.stdout).isatty()

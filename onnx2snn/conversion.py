@@ -12,7 +12,7 @@ from onnx2snn import __version__
 from onnx2snn.batch_statistics import read_statistics
 from onnx2snn.built import Built
 from onnx2snn.calibration_images import CalibrationSource
-from onnx2snn.doubts import doubt
+from onnx2snn.doubts import doubts, refuse_constant
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.integer.build import to_integers
 from onnx2snn.options import check_options, check_precision, check_preference
@@ -130,6 +130,7 @@ def convert(
     if precision == "int8":
         network = with_neurons_between(network)
     check_shapes(network)
+    refuse_constant(source, network)
     statistics = read_statistics(ann, network) if source.is_noise else {}
     prepared = [
         (prepare(network, start.code, source, engine, progress, statistics=statistics,
@@ -138,7 +139,7 @@ def convert(
     ]  # fmt: skip
     tuning = None
     (preparation, settings), *_ = prepared
-    if strange := doubt(source, preparation):
+    for strange in doubts(source, preparation):
         warnings.warn(strange, UserWarning, stacklevel=2)
     if target_drop is not None and preparation.histograms:
         tuning = tune(prepared, target_drop, max_timesteps, progress, prefer)

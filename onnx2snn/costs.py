@@ -51,6 +51,32 @@ def multiplications(model: onnx.ModelProto) -> dict[str, int]:
     }
 
 
+def macs_between(model: onnx.ModelProto, layers: Collection[str]) -> dict[str, int]:
+    """Multiply-accumulates per image between layers and those before them.
+
+    Args:
+        model: the ANN.
+        layers: outputs of the layers.
+
+    Returns:
+        Output of each layer to the count of the weighted nodes that lead to it and to no layer in
+        between; a node that leads to several counts for the first.
+    """
+    macs = multiplications(model)
+    left = set(macs)
+    met: dict[str, set[str]] = {}  # weighted nodes since the layers before, by tensor
+    found: dict[str, int] = {}
+    for node in model.graph.node:
+        behind = set[str]().union(*(met.get(name, set()) for name in node.input), {node.name})
+        for name in node.output:
+            met[name] = behind & left
+            if name in layers:
+                found[name] = sum(macs[item] for item in met[name])
+                left -= met[name]
+                met[name] = set()
+    return found
+
+
 def is_weighted(node: NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:
     """Whether values meet weights here: not where a depthwise convolution adds up windows."""
     stored = node.op_type in WEIGHTED and node.input[1] in weights

@@ -1,31 +1,59 @@
-"""Whether the network knows the calibration images.
+"""Whether the calibration images are worth calibrating on, and whether the network knows them.
 
 Wrong preprocessing is the likeliest mistake, and nothing else tells of it: thresholds fit what the
 network was given, and the spiking network agrees with the ANN on images that mean nothing to it.
 """
 
+from collections.abc import Iterator
+
+import onnx
+
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.decision import PERCENT, is_classes
 from onnx2snn.preparation import Preparation
+from onnx2snn_runtime.errors import DataError
 
 IMAGES = 128
 FEWEST_IMAGES = 32
 POOR = 50.0  # percent of labelled images
 
 
-def doubt(source: CalibrationSource, preparation: Preparation) -> str:
-    """What speaks against the images, or nothing: an ANN that answers few as their labels say."""
+def refuse_constant(source: CalibrationSource, network: onnx.ModelProto) -> None:
+    """Images that are all one colour say nothing about any activation.
+
+    Raises:
+        DataError: every value of the first images is the same.
+    """
+    if source.is_noise:
+        return
+    first = next(source.batches(network, FEWEST_IMAGES))
+    values = {float(array.min()) for array in first.values()}
+    if len(values) == 1 and values == {float(array.max()) for array in first.values()}:
+        count = len(next(iter(first.values())))
+        raise DataError(
+            f"the calibration images are constant: every value of the first {count} is "
+            f"{values.pop():g}",
+            advice="calibrate on images like those that the network will see",
+        )
+
+
+def doubts(source: CalibrationSource, preparation: Preparation) -> Iterator[str]:
+    """What speaks against the images."""
+    if not source.is_noise and source.count < FEWEST_IMAGES:
+        yield (
+            f"{source.count} calibration images are few: their percentiles say little about new "
+            f"images; give {FEWEST_IMAGES} or more, better 500"
+        )
     labels = source.labels(min(IMAGES, source.count))
     if labels is None or len(labels) < FEWEST_IMAGES:
-        return ""
+        return
     answers = preparation.answer(preparation.images(len(labels)))
     if not is_classes(answers) or labels.max() >= answers.shape[1]:
-        return ""
+        return
     right = PERCENT * float((answers.argmax(axis=1) == labels).mean())
-    if right >= POOR:
-        return ""
-    return (
-        f"the ANN itself answers only {right:.0f} % of {len(labels)} labelled calibration images "
-        "as their labels say: is --preprocess what it was trained with, and are the labels in its "
-        "order of classes?"
-    )
+    if right < POOR:
+        yield (
+            f"the ANN itself answers only {right:.0f} % of {len(labels)} labelled calibration "
+            "images as their labels say: is --preprocess what it was trained with, and are the "
+            "labels in its order of classes?"
+        )

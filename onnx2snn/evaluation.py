@@ -1,7 +1,7 @@
 """Accuracy, agreement with the ANN, spikes and energy of a spiking network over timesteps."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, 
 from onnx2snn.exit_score import exit_document, exit_rule
 from onnx2snn.journal import Journal, journal_path, make_key, model_digest
 from onnx2snn.measurement import Comparison, quantised_bits
+from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.stand_in import to_ann
 from onnx2snn.totals import Totals
 from onnx2snn.typical import TypicalMethod
@@ -19,7 +20,7 @@ from onnx2snn.walk import Walk
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.feeds import check_timesteps
 from onnx2snn_runtime.files import load_model
-from onnx2snn_runtime.input_preprocessing import Preprocessings, specs
+from onnx2snn_runtime.input_preprocessing import Preprocessings, specs, told
 from onnx2snn_runtime.inputs import open_inputs
 from onnx2snn_runtime.network import Network, load
 
@@ -27,10 +28,10 @@ DEFAULT_TIMESTEPS = (1, 2, 4, 8)
 
 
 def evaluate(
-    network: Network | str | Path,
+    network: Network | SpikingModel | str | Path,
     data: Any,
     *,
-    timesteps: Sequence[int] = DEFAULT_TIMESTEPS,
+    timesteps: int | Sequence[int] = DEFAULT_TIMESTEPS,
     against: str | Path | onnx.ModelProto | None = None,
     limit: int | None = None,
     batch_size: int | None = None,
@@ -40,14 +41,14 @@ def evaluate(
     threads: int | None = None,
     workers: int | None = None,
     ray: str | None = None,
-    preprocessing: Preprocessings | None = None,
+    preprocessing: str | Preprocessings | Mapping[str, str] | None = None,
     resume: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Measure a spiking network on images.
 
     Args:
-        network: a loaded network, or the path of a ``.snn.onnx`` file.
+        network: what ``convert`` returned, a loaded network, or the path of a ``.snn.onnx`` file.
         data: images, with or without labels (see ``open_inputs``).
         timesteps: steps after which the answer is measured.
         against: the ANN to compare with; default: the ANN that the SNN file stands for.
@@ -62,7 +63,8 @@ def evaluate(
         workers: processes that share the work, default 1, with ``ray`` as many as the cluster has
             processors (or GPUs) for; the result is the same to the last digit.
         ray: ``auto`` or the address of a Ray cluster whose machines share the work.
-        preprocessing: overrides what is stored in the file; of all inputs, or by their names.
+        preprocessing: overrides what is stored in the file; of all inputs, or by their names, as
+            in ``convert``.
         resume: keep a journal beside this file (the network's), and go on where an evaluation
             of the same network, data and settings was stopped.
         progress: is told how many images of how many are done.
@@ -76,16 +78,19 @@ def evaluate(
         UsageError: a number is out of range.
         BackendError: workers died again and again, or there is no such cluster.
     """
-    if not isinstance(network, Network):
+    if isinstance(network, SpikingModel):
+        network = network.network(backend, threads=threads)
+    elif not isinstance(network, Network):
         network = load(network, backend=backend, threads=threads)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}")
-    steps = check_timesteps(list(timesteps), {}, sequence=False)
+    steps = check_timesteps(timesteps, {}, sequence=False)
     images = open_inputs(data, list(network.input_shapes))
     count = images.count if limit is None else min(limit, images.count)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers must be at least 1, got {workers}")
-    size, applied = batch_size or network.images_to_read, preprocessing or network.preprocessing
+    size = batch_size or network.images_to_read
+    applied = told(preprocessing) or network.preprocessing
     evaluation = _Evaluation(network, against, steps, early_exit)
     method = TypicalMethod(network, evaluation.task.against) if typical else None
     walk = Walk(network, images, count, size, applied, workers, ray, progress)

@@ -8,7 +8,7 @@ import onnx
 
 from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.classify import Placed, Role
-from onnx2snn.costs import multiplications
+from onnx2snn.costs import macs_between, multiplications
 from onnx2snn.integer.units import described
 from onnx2snn.recipes import Recipe
 from onnx2snn.tune import Tuning
@@ -30,6 +30,7 @@ class Layer:
         role: ``neuron``, ``pool`` or ``graded``.
         output: name of the output tensor.
         neurons: elements per image.
+        macs: multiply-accumulates of the ANN per image between the layers before and this one.
         threshold: smallest and largest threshold, in units of the ANN's activation, or None.
         burst_limit: spikes per step at most, or None.
         saturated: share of calibration activations above burst_limit · threshold.
@@ -42,6 +43,7 @@ class Layer:
     role: str
     output: str
     neurons: int
+    macs: int
     threshold: tuple[float, float] | None
     burst_limit: int | None
     saturated: float
@@ -53,7 +55,7 @@ class Layer:
         return asdict(self)
 
 
-@dataclass
+@dataclass(repr=False)
 class SpikingModel:
     """A converted network.
 
@@ -95,10 +97,12 @@ class SpikingModel:
             for size in tensor_shape(value)[1:]:
                 count *= size if isinstance(size, int) else 1
             sizes[value.name] = count
+        stateful = [
+            item for item in self.placed if item.role in (Role.NEURON, Role.POOL, Role.GRADED)
+        ]
+        macs = macs_between(self.ann, {item.node.output[0] for item in stateful})
         found = []
-        for item in self.placed:
-            if item.role not in (Role.NEURON, Role.POOL, Role.GRADED):
-                continue
+        for item in stateful:
             output = item.node.output[0]
             known = self.calibration.get(output)
             thresholds = known.threshold if known else None
@@ -109,6 +113,7 @@ class SpikingModel:
                     role=item.role.value,
                     output=output,
                     neurons=sizes.get(output, 0),
+                    macs=macs[output],
                     threshold=None
                     if thresholds is None
                     else (float(thresholds.min()), float(thresholds.max())),
@@ -136,6 +141,10 @@ class SpikingModel:
     def network(self, backend: str = "auto", threads: int | None = None) -> Network:
         """The spiking network, ready to run."""
         return Network(self.proto, backend=backend, threads=threads)
+
+    def __repr__(self) -> str:
+        """The short account; the protos would fill pages."""
+        return f"<SpikingModel: {self.summary()}>"
 
     def summary(self) -> str:
         """A short account in plain text."""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from onnx2snn_runtime.cli import INTERRUPTED
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.input_preprocessing import parse_all
 from onnx2snn_runtime.inputs import open_inputs
-from onnx2snn_runtime.run_command import check_backend_arguments, open_network
+from onnx2snn_runtime.run_command import backend_line, check_backend_arguments, open_network
 
 BELOW_LIMIT = 1
 
@@ -31,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
     data = open_inputs(options.data, list(network.input_shapes))
     if options.max_drop is not None and data.labels is None:
         raise UsageError("--max-drop needs data with labels")
+    if options.max_drop is not None and not math.isfinite(options.max_drop):
+        raise UsageError(f"--max-drop must be a number of points, got {options.max_drop}")
     try:
         with progress_bar(quiet=options.quiet) as progress, _spoken(ray=options.ray is not None):
             result = evaluate(
@@ -56,6 +59,10 @@ def run(options: argparse.Namespace) -> int:
     if options.report:
         add_report(result, network, options)
     tell(result, options)
+    if options.verbose:
+        say(backend_line(network))
+    for note in dict.fromkeys([*data.notes, *network.notes]):
+        say(f"note: {note}", quiet=options.quiet)
     if options.max_drop is None:
         return 0
     return check_drop(result, options.max_drop)

@@ -1,9 +1,10 @@
 """``onnx2snn export``: a spiking network in the form that another program wants."""
 
 import argparse
+import json
 from pathlib import Path
 
-from onnx2snn.console import say
+from onnx2snn.console import print_out, say
 from onnx2snn_runtime.cli import printable
 from onnx2snn_runtime.files import check_writable, load_model, save_model, write_bytes_atomic
 
@@ -14,6 +15,7 @@ def run(options: argparse.Namespace) -> int:
     output = Path(options.nir or options.output or loop_name(source))
     check_writable(output, inputs=[source])
     model = load_model(source)
+    losses: list[str] = []
     if options.nir:
         from onnx2snn.nir_export import nir_bytes, to_nir
 
@@ -25,6 +27,9 @@ def run(options: argparse.Namespace) -> int:
         from onnx2snn.unroll import unroll_loop
 
         save_model(unroll_loop(model), output)
+    if options.json:
+        form = "nir" if options.nir else options.unroll
+        print_out(json.dumps({"form": form, "output": str(output), "losses": losses}))
     say(f"wrote {output}", quiet=options.quiet)
     return 0
 

@@ -10,13 +10,14 @@ import onnx
 
 from onnx2snn.commands.plan_table import plan_of, show_plan
 from onnx2snn.console import number_range, print_out, print_table
+from onnx2snn.energy import EnergyMeter
 from onnx2snn.integer.units import described
 from onnx2snn.work import describe
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import is_spiking, read_metadata
 from onnx2snn_runtime.ops import OPERATORS
-from onnx2snn_runtime.plan import tensor_shape
+from onnx2snn_runtime.plan import Stateful, tensor_shape
 from onnx2snn_runtime.planner import make_plan
 
 
@@ -33,10 +34,12 @@ def run(options: argparse.Namespace) -> int:
         return 0
     print_table(str(options.model), ["input", "shape"], list(found["inputs"].items()))
     if found["kind"] == "spiking":
-        header = ["layer", "law", "neurons", "threshold", "burst limit"]
+        header = ["layer", "law", "neurons", "threshold", "γ", "peak spikes", "synapses",
+                  "fan-in", "fan-out"]  # fmt: skip
         rows = [
             [layer["name"], layer["law"], layer["neurons"], number_range(layer["threshold"]),
-             f"{layer['burst_limit']:g}" if layer["burst_limit"] else ""]
+             *("" if layer[key] is None else f"{layer[key]:.0f}" for key in
+               ("burst_limit", "peak_spikes", "synapses", "fan_in", "fan_out"))]
             for layer in found["layers"]
         ]  # fmt: skip
         print_table("layers", header, rows)
@@ -58,18 +61,9 @@ def run(options: argparse.Namespace) -> int:
 def spiking(model: onnx.ModelProto) -> dict[str, Any]:
     """What there is to know about a spiking network."""
     plan, metadata = make_plan(model), read_metadata(model)
-    layers = []
-    for unit in plan.stateful:
-        threshold = unit.threshold
-        sizes = [size for size in unit.state_shapes[-1] if isinstance(size, int)]
-        layers.append({
-            "name": unit.name,
-            "law": unit.operator.function_name,
-            "neurons": int(np.prod(sizes)) if sizes else 0,
-            "threshold": None if threshold is None else
-            (float(threshold.min()), float(threshold.max())),
-            "burst_limit": unit.operator.attributes.get("burst_limit"),
-        })  # fmt: skip
+    fan_out = EnergyMeter(model, plan).fan_out
+    macs = {layer["name"]: layer.get("macs") for layer in metadata.get("layers") or []}
+    layers = [layer_of(unit, fan_out.get(unit.name), macs.get(unit.name)) for unit in plan.stateful]
     return {
         "kind": "spiking",
         "inputs": {name: list(shape) for name, shape in plan.inputs.items()},
@@ -81,6 +75,31 @@ def spiking(model: onnx.ModelProto) -> dict[str, Any]:
         "weight_bits": (metadata.get("integer") or {}).get("weight_bits"),
         "recommended_t": metadata.get("recommended_t"),
     }
+
+
+def layer_of(unit: Stateful, fan_out: Any, macs: int | None) -> dict[str, Any]:
+    """What there is to know about one layer with a state, as a chip must hold it.
+
+    ``synapses``, ``fan_in`` (mean) and ``fan_out`` (largest) count nonzero weights, padding left
+    out; ``peak_spikes`` is what the layer can send in one step at most.
+    """
+    threshold = unit.threshold
+    sizes = [size for size in unit.state_shapes[-1] if isinstance(size, int)]
+    neurons = int(np.prod(sizes)) if sizes else 0
+    limit = unit.operator.attributes.get("burst_limit")
+    return {
+        "name": unit.name,
+        "law": unit.operator.function_name,
+        "neurons": neurons,
+        "macs": macs,
+        "threshold": None if threshold is None else
+        (float(threshold.min()), float(threshold.max())),
+        "burst_limit": limit,
+        "peak_spikes": None if limit is None else int(limit) * neurons,
+        "synapses": None if fan_out is None else int(fan_out.sum()),
+        "fan_in": None if macs is None or not neurons else macs / neurons,
+        "fan_out": None if fan_out is None else int(fan_out.max(initial=0)),
+    }  # fmt: skip
 
 
 def plain(model: onnx.ModelProto) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """``onnx2snn report``, and the part of ``onnx2snn eval`` that writes the same page."""
 
 import argparse
+import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-from onnx2snn.console import say
+from onnx2snn.console import print_out, say
 from onnx2snn_runtime.files import check_writable, write_text_atomic
 from onnx2snn_runtime.input_preprocessing import parse_all
 from onnx2snn_runtime.network import Network
@@ -19,6 +20,8 @@ def run(options: argparse.Namespace) -> int:
     output = Path(options.output) if options.output else Path(options.results).with_suffix(".html")
     check_writable(output, inputs=[options.results])
     write_page(read_results(options.results), output, quiet=options.quiet)
+    if options.json:
+        print_out(json.dumps({"results": str(options.results), "output": str(output)}))
     return 0
 
 

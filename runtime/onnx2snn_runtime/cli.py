@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from onnx2snn_runtime import __version__
 from onnx2snn_runtime.disk import keeping_files
 from onnx2snn_runtime.errors import BackendError, Onnx2SnnError
 from onnx2snn_runtime.limits import limited, limits_of
@@ -98,7 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="onnx2snn-run", description="Run a spiking network stored as an ONNX file."
     )
     add_run_arguments(parser)
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only the answer")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--version", action="version", version=f"onnx2snn-run {__version__}")
     options = parser.parse_args(arguments)
     return guarded(run_command, options, options.debug)
 

@@ -1,36 +1,53 @@
 """What a network is given to run, checked: images, and numbers of timesteps."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from onnx2snn_runtime.dataset import ArrayDataset
 from onnx2snn_runtime.errors import DataError, UsageError
+from onnx2snn_runtime.input_preprocessing import Preprocessings, by_input
+from onnx2snn_runtime.inputs import open_inputs
 from onnx2snn_runtime.plan import Shape
+from onnx2snn_runtime.preprocessing import Preprocessing
 
 Array = Any
+Images = Array | Mapping[str, Array] | str | os.PathLike[str]
+"""Images of the first input, of all inputs by name, or the path of a file or folder of them."""
 MAX_TIMESTEPS = 1_000_000
 
 
 def check_feeds(
-    images: Array | Mapping[str, Array], shapes: Mapping[str, Shape]
+    images: Images, shapes: Mapping[str, Shape], preprocessing: Preprocessings | None = None
 ) -> tuple[dict[str, Array], bool]:
     """The images by input name as float32, and whether they are a sequence [T,N,*].
 
     Args:
-        images: those of the first input, or of all inputs by name.
+        images: float arrays are taken as they are; uint8 arrays are preprocessed and turned to the
+            network's layout; of a path everything is read.
         shapes: of each input, batch first.
+        preprocessing: of uint8 arrays and pictures.
 
     Raises:
         DataError: a name, shape, dtype or value does not fit.
     """
     names = list(shapes)
+    if isinstance(images, str | os.PathLike):
+        data = open_inputs(images, names)
+        (images,) = data.batches(data.count, shapes, preprocessing)
     given = dict(images) if isinstance(images, Mapping) else {names[0]: images}
     if set(given) != set(names):
         raise DataError(
             f"the network has the inputs {', '.join(names)}, got {', '.join(given) or 'none'}"
         )
-    checked = {name: check_images(name, given[name], shapes[name]) for name in names}
+    steps = by_input(preprocessing, names)
+    floats = {
+        name: from_bytes(name, np.asarray(array), shapes[name], steps.get(name))
+        for name, array in given.items()
+    }
+    checked = {name: check_images(name, floats[name], shapes[name]) for name in names}
     ranks = {array.ndim - len(shapes[name]) for name, array in checked.items()}
     if len(ranks) > 1:
         raise DataError("some inputs are sequences [T,N,…], others are not")
@@ -38,6 +55,21 @@ def check_feeds(
     if len(counts) > 1:
         raise DataError(f"the inputs differ in their number of images: {sorted(counts)}")
     return checked, ranks == {1}
+
+
+def from_bytes(name: str, array: Array, shape: Shape, steps: Preprocessing | None) -> Array:
+    """uint8 images [N,*], or frames [T,N,*], as the network takes them; other arrays as they are.
+
+    Raises:
+        DataError: they do not fit the shape in any layout.
+    """
+    if array.dtype != np.uint8:
+        return array
+    frames = array.shape[:2] if array.ndim == len(shape) + 1 else array.shape[:1]
+    images = array.reshape(-1, *array.shape[len(frames) :])
+    dataset = ArrayDataset(f"input {name!r}", images, None, None)
+    ((ready, _),) = dataset.batches(max(len(images), 1), shape[1:], steps)
+    return ready.reshape(*frames, *ready.shape[1:])
 
 
 def check_images(name: str, array: Array, shape: Shape) -> Array:
@@ -51,8 +83,9 @@ def check_images(name: str, array: Array, shape: Shape) -> Array:
     found = "[" + ",".join(str(size) for size in array.shape) + "]"
     if array.dtype.kind != "f":
         raise DataError(
-            f"input {name!r} must be float, got {array.dtype}",
-            advice="give uint8 pictures as a file, or apply the preprocessing first",
+            f"input {name!r} must be float or uint8, got {array.dtype}",
+            advice="pictures with values 0..255: images.astype(np.uint8); "
+            "inputs of the network: images.astype(np.float32)",
         )
     extra = array.ndim - len(shape)
     fits = extra in (0, 1) and all(
@@ -77,7 +110,7 @@ def check_timesteps(
     Raises:
         UsageError: a step is below 1, absurdly large, or beyond the sequence.
     """
-    steps = [timesteps] if isinstance(timesteps, int | np.integer) else list(timesteps)
+    steps: list[Any] = list(timesteps) if np.iterable(timesteps) else [timesteps]
     if not steps or any(not isinstance(t, int | np.integer) or isinstance(t, bool) for t in steps):
         raise UsageError(f"timesteps must be whole numbers, got {timesteps!r}")
     steps = sorted({int(t) for t in steps})

@@ -13,6 +13,8 @@ Labels = NDArray[np.int64]
 
 _NUMBER_FIRST = re.compile(r"(\d+)[_\- ](.*\D.*)")
 _NUMBER_LAST = re.compile(r"(.*\D)[_\- ](\d+)")
+_NUMBERS = re.compile(r"(\d+)[_\- ](\d+)")
+MOST_CLASSES = 100_000
 
 
 def check_labels(labels: NDArray[Any], count: int) -> Labels:
@@ -61,12 +63,15 @@ def _from_one_hot(labels: NDArray[Any]) -> Labels:
 def labels_from_names(stems: Sequence[str]) -> tuple[Labels, tuple[str, ...]] | None:
     """Class numbers from the names of picture files without their endings.
 
-    Three forms, which all the files must share:
+    Four forms, which all the files must share:
 
     - ``3_cat``: the number is the label, if every number goes with one name and every name with one
       number (``3_cat_001`` is the same class);
     - ``017_cat`` with running numbers: the names, sorted, are numbered from 0;
-    - ``cat_001``: the same. Separators are ``_``, ``-`` and blank.
+    - ``cat_001``: the same;
+    - ``3_001``: the number that repeats is the label, the first one if both do; ``0017_3`` likewise.
+
+    Separators are ``_``, ``-`` and blank.
 
     Args:
         stems: one per picture.
@@ -89,12 +94,23 @@ def labels_from_names(stems: Sequence[str]) -> tuple[Labels, tuple[str, ...]] | 
             by_number = dict(pairs)
             largest = max(by_number)
             labels = np.array([number for number, _ in first], np.int64)
-            if largest < 100_000:
+            if largest < MOST_CLASSES:
                 return labels, tuple(by_number.get(i, str(i)) for i in range(largest + 1))
         return _numbered([name for _, name in first])
     last = [match[1] for match in map(_NUMBER_LAST.fullmatch, stems) if match]
     if last and len(last) == len(stems) and len(set(last)) > 1:
         return _numbered(last)
+    pairs_of_numbers = [match.groups() for match in map(_NUMBERS.fullmatch, stems) if match]
+    if pairs_of_numbers and len(pairs_of_numbers) == len(stems):
+        return _repeating(np.array(pairs_of_numbers, object).astype(np.int64))
+    return None
+
+
+def _repeating(numbers: NDArray[np.int64]) -> tuple[Labels, tuple[str, ...]] | None:
+    """Of pairs of numbers [N,2] the column that repeats, and its numbers as names."""
+    for column in numbers.T:
+        if 1 < len(np.unique(column)) < len(column) and column.max() < MOST_CLASSES:
+            return column, tuple(map(str, range(int(column.max()) + 1)))
     return None
 
 

@@ -15,7 +15,7 @@ from onnx2snn_runtime.beside import kept_alive
 from onnx2snn_runtime.early_exit import ExitRule, run_batch
 from onnx2snn_runtime.engine import Engine, Observer
 from onnx2snn_runtime.errors import BackendError, UsageError
-from onnx2snn_runtime.feeds import MAX_TIMESTEPS, check_feeds, check_timesteps
+from onnx2snn_runtime.feeds import MAX_TIMESTEPS, Images, check_feeds, check_timesteps
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import read_metadata
 from onnx2snn_runtime.input_preprocessing import Preprocessings, from_document
@@ -173,7 +173,7 @@ class Network:
 
     def run(
         self,
-        images: Array | Mapping[str, Array],
+        images: Images,
         timesteps: int | Sequence[int] | None = None,
         *,
         batch_size: int | None = None,
@@ -183,8 +183,9 @@ class Network:
         """Run the network.
 
         Args:
-            images: float32 [N,*] shown at every step, or [T,N,*], one frame a step; several inputs
-                as a mapping by input name.
+            images: [N,*] shown at every step, or [T,N,*], one frame a step; several inputs as a
+                mapping by input name. Float arrays are taken as they are; uint8 arrays, NCHW or
+                NHWC, get the preprocessing of the file, and so do pictures and arrays at a path.
             timesteps: number of steps, or the steps after which answers are wanted; default: what
                 the converter recommends.
             batch_size: images at once; default: what runs fastest within the memory budget.
@@ -210,7 +211,7 @@ class Network:
 
     def run_early_exit(
         self,
-        images: Array | Mapping[str, Array],
+        images: Images,
         timesteps: int | Sequence[int] | None,
         batch_size: int | None,
         record: bool,
@@ -243,7 +244,7 @@ class Network:
         return Result(outputs, {last: outputs}, last, exit_steps=used)
 
     def stream(
-        self, images: Array | Mapping[str, Array], timesteps: int | None = None
+        self, images: Images, timesteps: int | None = None
     ) -> Iterator[dict[str, Array]]:
         """Yield the answer after each step, output name to [N,*].
 
@@ -255,7 +256,7 @@ class Network:
             BackendError: the memory does not hold the batch.
         """
         feeds, sequence = self.check_feeds(images)
-        wanted = timesteps or self.recommended_timesteps
+        wanted = self.recommended_timesteps if timesteps is None else timesteps
         last = self.check_steps(wanted, feeds, sequence)[-1]
         try:
             for _, answer in self.engine.run(feeds, range(1, last + 1), sequence=sequence):
@@ -351,13 +352,13 @@ class Network:
         finally:
             self.engine.state_memory.clear()
 
-    def check_feeds(self, images: Array | Mapping[str, Array]) -> tuple[dict[str, Array], bool]:
+    def check_feeds(self, images: Images) -> tuple[dict[str, Array], bool]:
         """The images by input name as float32, and whether they are a sequence [T,N,*].
 
         Raises:
             DataError: a shape, dtype or value does not fit.
         """
-        return check_feeds(images, self.input_shapes)
+        return check_feeds(images, self.input_shapes, self.preprocessing)
 
 
 def load(

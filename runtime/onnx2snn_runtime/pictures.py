@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnx2snn_runtime.disk import read_bytes_checked, shown
 from onnx2snn_runtime.errors import DataError, Onnx2SnnError, StorageError
-from onnx2snn_runtime.labels import Labels, labels_from_names
+from onnx2snn_runtime.labels import MOST_CLASSES, Labels, labels_from_names
 
 Picture = NDArray[np.uint8]
 
@@ -48,7 +48,7 @@ def list_folder(root: Path) -> PictureFolder:
     """Find the pictures of a folder and their classes.
 
     Subfolders with pictures are classes, numbered in the sorted order of their names as PyTorch and
-    Keras number them. Without subfolders the file names may tell, see `labels_from_names`. Hidden
+    Keras number them (see `_folder_numbers` for names that are numbers). Without subfolders the file names may tell, see `labels_from_names`. Hidden
     files are left out, links to folders are not followed.
 
     Raises:
@@ -106,15 +106,36 @@ def _by_subfolder(root: Path, folders: list[Path], inside: list[list[Path]]) -> 
     empty = [shown(name, 40) for name, paths in zip(names, inside, strict=True) if not paths]
     if empty:
         notes.append(f"classes without pictures: {', '.join(empty[:12])}")
-    if all(name.isdecimal() for name in names) and list(names) != sorted(names, key=int):
-        notes.append(
+    numbers, note = _folder_numbers(names)
+    if note:
+        notes.append(note)
+    labels = np.repeat(np.array(numbers, np.int64), [len(paths) for paths in inside])
+    paths = tuple(path for group in inside for path in group)
+    by_number = dict(zip(numbers, names, strict=True))
+    names = tuple(by_number.get(i, str(i)) for i in range(max(numbers) + 1))
+    return PictureFolder(root, paths, labels, names, tuple(notes))
+
+
+def _folder_numbers(names: tuple[str, ...]) -> tuple[list[int], str]:
+    """Class number of each class folder, and what the reader should know about it.
+
+    Their order counts, unless they are numbers from 0 with some left out: those are the classes.
+    """
+    order = list(range(len(names)))
+    if not all(name.isascii() and name.isdecimal() for name in names):
+        return order, ""
+    numbers = [int(name) for name in names]
+    if min(numbers) == 0 and len(set(numbers)) == len(numbers) <= max(numbers) < MOST_CLASSES:
+        return numbers, "class folders are numbers with gaps: each number is taken for the class"
+    if numbers != sorted(numbers):
+        return order, (
             "class folders are numbered in the order of their names as text "
             f"({', '.join(names[:4])}, …), as PyTorch and Keras do; pad the numbers with zeros "
             "if the model counts otherwise"
         )
-    labels = np.repeat(np.arange(len(folders), dtype=np.int64), [len(paths) for paths in inside])
-    paths = tuple(path for group in inside for path in group)
-    return PictureFolder(root, paths, labels, names, tuple(notes))
+    if numbers != order:
+        return order, f"class folders are numbered from 0: folder {names[0]} is class 0"
+    return order, ""
 
 
 def read_picture(path: Path) -> bytes:

@@ -108,6 +108,11 @@ def open_network(options: argparse.Namespace) -> "Network":
     )
 
 
+def backend_line(network: "Network") -> str:
+    """Which backend it is, and why."""
+    return f"backend {network.backend.name}: {network.backend_reason}"
+
+
 def run_command(options: argparse.Namespace) -> int:
     """Run a network on data and print or write the answers.
 
@@ -148,8 +153,11 @@ def run_command(options: argparse.Namespace) -> int:
     taken = [part.exit_steps for part in parts if part.exit_steps is not None]
     exit_steps = np.concatenate(taken).tolist() if taken else None
     show(options, outputs, parts[0].timesteps, network.backend.name, exit_steps)
-    for note in dict.fromkeys([*data.notes, *network.notes]):
-        print(f"note: {note}", file=sys.stderr)  # noqa: T201
+    if options.verbose:
+        print(backend_line(network), file=sys.stderr)  # noqa: T201
+    if not options.quiet:
+        for note in dict.fromkeys([*data.notes, *network.notes]):
+            print(f"note: {note}", file=sys.stderr)  # noqa: T201
     return 0
 
 

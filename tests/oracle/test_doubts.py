@@ -10,6 +10,7 @@ from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
 from onnx2snn.cli import main
+from onnx2snn_runtime.errors import DataError
 
 IMAGES = networks.images(48, seed=2)
 
@@ -60,3 +61,17 @@ def test_fewer_images_than_labels(tmp_path):
     path = labelled(tmp_path, IMAGES, shift=1)
     with pytest.warns(UserWarning, match=r"only 0 % of 40 labelled"):
         onnx2snn.convert(networks.small_cnn(), calibration=path, calibration_samples=40)
+
+
+def test_few_images(tmp_path):
+    with pytest.warns(UserWarning, match="^31 calibration images are few"):
+        onnx2snn.convert(networks.small_cnn(), calibration=IMAGES[:31])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        onnx2snn.convert(networks.small_cnn(), calibration=IMAGES[:32])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_constant_images(value):
+    with pytest.raises(DataError, match=f"constant: every value of the first 32 is {value:g}"):
+        onnx2snn.convert(networks.small_cnn(), calibration=np.full_like(IMAGES, value))

@@ -326,10 +326,29 @@ def test_class_subfolders(tmp_path: Path) -> None:
 
 
 def test_numbered_subfolders_are_sorted_as_text(tmp_path: Path) -> None:
+    save_pictures(tmp_path, *(f"{number}/a.png" for number in range(11)))
+    dataset = open_data(tmp_path)
+    assert dataset.class_names == ("0", "1", "10", *"23456789")
+    assert "as PyTorch and Keras do" in dataset.notes[0]
+
+
+def test_numbered_subfolders_with_gaps_are_the_classes(tmp_path: Path) -> None:
     save_pictures(tmp_path, "0/a.png", "2/a.png", "10/a.png")
     dataset = open_data(tmp_path)
-    assert dataset.class_names == ("0", "10", "2")
-    assert "as PyTorch and Keras do" in dataset.notes[0]
+    assert dataset.labels is not None
+    assert dataset.labels.tolist() == [0, 10, 2]
+    assert dataset.class_names == tuple(map(str, range(11)))
+    assert dataset.notes == [
+        "class folders are numbers with gaps: each number is taken for the class"
+    ]
+
+
+def test_subfolders_numbered_from_one_are_classes_from_zero(tmp_path: Path) -> None:
+    save_pictures(tmp_path, "1/a.png", "2/a.png", "3/a.png")
+    dataset = open_data(tmp_path)
+    assert dataset.labels is not None
+    assert dataset.labels.tolist() == [0, 1, 2]
+    assert dataset.notes == ["class folders are numbered from 0: folder 1 is class 0"]
 
 
 def test_mixed_folder_is_refused(tmp_path: Path) -> None:
@@ -342,6 +361,9 @@ def test_mixed_folder_is_refused(tmp_path: Path) -> None:
     ("stems", "labels", "names"),
     [
         (["dog_001", "cat_001", "dog_002"], [1, 0, 1], ("cat", "dog")),
+        (["2_000", "0_001", "2_002"], [2, 0, 2], ("0", "1", "2")),
+        (["000_2", "001_0", "002_2"], [2, 0, 2], ("0", "1", "2")),
+        (["1_0", "1_1", "0_0"], [1, 1, 0], ("0", "1")),
         (["great white-2", "ray-1"], [0, 1], ("great white", "ray")),
         (["3_cat", "0_dog", "3_cat_2"], [3, 0, 3], ("dog", "1", "2", "cat")),
         (["001_cat", "002_dog", "003_cat"], [0, 1, 0], ("cat", "dog")),
