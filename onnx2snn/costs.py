@@ -6,6 +6,7 @@ weights replaced by (weight ≠ 0), then back through the affine nodes in betwee
 """
 
 from collections.abc import Callable, Collection, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,20 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor for a batch of one image."""
     graph = model.graph
     return {
-        value.name: tuple(size if isinstance(size, int) else 1 for size in tensor_shape(value))
+        value.name: tuple(map(_of_one, tensor_shape(value)))
         for value in [*graph.value_info, *graph.input, *graph.output]
     }
+
+
+def _of_one(size: int | str) -> int:
+    """A size for one image: of N it is 1, of 32*N it is 32.
+
+    >>> _of_one(7), _of_one("N"), _of_one("32*N")
+    (7, 1, 32)
+    """
+    if isinstance(size, int):
+        return size
+    return prod(int(factor) for factor in size.split("*") if factor.isdecimal())
 
 
 def multiplications(model: onnx.ModelProto) -> dict[str, int]:
@@ -122,6 +134,7 @@ class FanOut:
         for node in model.graph.node:
             for name in dict.fromkeys(node.input):
                 self.readers.setdefault(name, []).append(node)
+        self.makers = {name: node for node in model.graph.node for name in node.output}
         self.known: dict[str, Array] = {}
 
     def of(self, tensor: str) -> Array:
@@ -169,19 +182,33 @@ class FanOut:
         """Nodes that only move elements: run them on element numbers, add up what arrives."""
         size = int(np.prod(shape))
         numbers = np.arange(1, size + 1, dtype=np.float64).reshape(shape)
-        feeds = {
-            name: numbers if i == index else np.zeros(self.shapes[name])
-            for i, name in enumerate(node.input)
-            if name and name not in self.weights
-        }
-        constants = {
-            name: array_of(self.weights[name]) for name in node.input if name in self.weights
-        }
-        result, *_ = run_node(node, {**feeds, **constants}, self.opset)
+        feeds: dict[str, Any] = {}
+        for i, name in enumerate(node.input):
+            if name:
+                static = None if i == index else self.static(name)
+                other = np.zeros(self.shapes[name]) if static is None else static
+                feeds[name] = numbers if i == index else other
+        result, *_ = run_node(node, feeds, self.opset)
         moved = np.rint(result).astype(np.int64).reshape(-1)
         total = np.zeros(size + 1)
         np.add.at(total, np.clip(moved, 0, size), np.broadcast_to(after, after.shape).reshape(-1))
         return total[1:].reshape(shape)
+
+
+    def static(self, tensor: str) -> Any | None:
+        """What a tensor is for one image, where it depends on constants and shapes alone."""
+        if tensor in self.weights:
+            return array_of(self.weights[tensor])
+        maker = self.makers.get(tensor)
+        if maker is None:
+            return None
+        if maker.op_type in ("Shape", "Size"):
+            feeds = {maker.input[0]: np.zeros(self.shapes[maker.input[0]], np.float32)}
+        else:
+            feeds = {name: self.static(name) for name in maker.input if name}
+        if any(value is None for value in feeds.values()):
+            return None
+        return run_node(maker, feeds, self.opset)[list(maker.output).index(tensor)]
 
 
 def _same(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:

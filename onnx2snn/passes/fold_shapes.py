@@ -1,5 +1,7 @@
 """Two-probe shape folding: chains of shape arithmetic become constants."""
 
+from math import prod
+
 import numpy as np
 import onnx_ir as ir
 
@@ -11,8 +13,11 @@ from onnx2snn.passes.graph import (
     dims,
     fresh_name,
     graph_of,
+    is_op,
     label,
     may_copy,
+    sample_dims,
+    substitute,
     values,
 )
 from onnx2snn.passes.infer_shapes import InferShapes
@@ -26,8 +31,9 @@ class FoldShapes(Pass):
     """What depends on shapes only is a constant if it is the same at N = 2 and N = 3.
 
     Where one entry of a shape operand is k·N, an equivalent operand without N is put in its place:
-    Reshape 0 or −1, Expand 1, Slice to the end, Resize of the other axes. What depends on N in
-    another way stays, computed at run time.
+    Reshape 0 or −1, Expand 1, Slice to the end, Resize of the other axes. A Gather from the flat
+    batch whose indices stay within their own sample is one from the flat sample. What depends on N
+    in another way stays, computed at run time.
     """
 
     name = "fold-shapes"
@@ -89,6 +95,8 @@ class FoldShapes(Pass):
 
     def loosen(self, node: ir.Node, index: int, first: Array, second: Array) -> bool:
         """Give the node an operand without N; returns whether there is one."""
+        if is_op(node, "Gather") and index == 1:
+            return _gather(node, first, second)
         rule = _RULES.get((node.op_type, index))
         if rule is None or node.domain or first.ndim != 1 or first.shape != second.shape:
             return False
@@ -156,6 +164,39 @@ def _resize_sizes(node: ir.Node, first: Array, second: Array, differing: list[in
         return False
     node.attributes["axes"] = ir.AttrInt64s("axes", list(range(1, first.size)))
     return _put(node, 3, first[1:])
+
+
+def _gather(node: ir.Node, first: Array, second: Array) -> bool:
+    """Element n·k + i of the flat batch is element i of sample n (torch writes as_strided so)."""
+    data = node.inputs[0]
+    maker = data.producer() if data is not None else None
+    if maker is None or not is_op(maker, "Reshape") or node.attributes.get_int("axis", 0) != 0:
+        return False
+    target, source = constant(maker.inputs[1]), maker.inputs[0]
+    sample = sample_dims(source)
+    if target is None or target.tolist() != [-1] or sample is None or second.ndim < 2:
+        return False
+    size = prod(sample)
+    chosen, steps = second[0], size * np.arange(len(second)).reshape(-1, *[1] * (second.ndim - 1))
+    if (
+        len(second) != PROBES[1]
+        or not np.array_equal(first, second[: PROBES[0]])
+        or not np.array_equal(second, chosen + steps)
+        or chosen.min(initial=0) < 0
+        or chosen.max(initial=0) >= size
+    ):
+        return False
+    graph, name = graph_of(node), label(node.outputs[0])
+    if np.array_equal(chosen.reshape(-1), np.arange(size)):
+        shape = np.array([0, *chosen.shape], np.int64)
+        substitute(node, "Reshape", [source, add_constant(graph, f"{name}.shape", shape)])
+        return True
+    flat = ir.node("Flatten", [source], {"axis": 1}, name=fresh_name(graph, f"{name}.flat"))
+    flat.outputs[0].name = flat.name
+    graph.insert_before(node, flat)
+    indices = add_constant(graph, f"{name}.indices", chosen)
+    substitute(node, "Gather", [flat.outputs[0], indices], {"axis": 1})
+    return True
 
 
 _RULES = {

@@ -227,3 +227,51 @@ def test_bad_input(folder, converted):
         assert "Traceback" not in done.stderr, name
         assert words in done.stderr, (name, done.stderr)
         assert {path.name for path in folder.iterdir()} == before, name
+
+
+@pytest.mark.parametrize("front", [["-q"], ["-v", "--debug"], ["--quiet"]])
+def test_global_options_may_stand_in_front(folder, converted, front):
+    assert call_here(*front, "inspect", converted).returncode == 0
+    out = folder / "front.snn.onnx"
+    done = call_here(*front, folder / "net.onnx", "--dry-run", "-o", out)
+    assert done.returncode == 0
+    assert call_here(*front, "eval", "--version").returncode == 0
+
+
+def test_the_runtime_says_its_version_and_its_backend(folder, converted):
+    assert call("--version", module="onnx2snn_runtime.cli").stdout.startswith("onnx2snn-run 0.")
+    done = call(converted, folder / "test.npz", "-v", "--backend", "numpy",
+                module="onnx2snn_runtime.cli")  # fmt: skip
+    assert "backend numpy: " in done.stderr
+
+
+def test_eval_tells_what_is_strange_about_the_data(folder, converted, tmp_path):
+    data = tmp_path / "bytes.npz"
+    np.savez(data, images=np.arange(20 * 3 * 64, dtype=np.uint8).reshape(20, 3, 8, 8))
+    assert "note: uint8 images without" in call_here("eval", converted, data, "-T", 1).stderr
+    assert "note:" not in call_here("-q", "eval", converted, data, "-T", 1).stderr
+
+
+def test_export_prints_json(folder, converted, tmp_path):
+    out = tmp_path / "loop.onnx"
+    done = call_here("export", converted, "--unroll", "loop", "-o", out, "--json")
+    assert json.loads(done.stdout) == {"form": "loop", "output": str(out), "losses": []}
+    assert out.exists()
+
+
+def test_inspect_tells_what_a_chip_must_hold(folder, converted):
+    layers = json.loads(call_here("inspect", converted, "--json").stdout)["layers"]
+    for layer in layers:
+        if layer["burst_limit"]:
+            assert layer["peak_spikes"] == layer["neurons"] * layer["burst_limit"]
+        if layer["macs"]:
+            assert layer["fan_in"] == layer["macs"] / layer["neurons"]
+    known = [layer for layer in layers if layer["synapses"] is not None]
+    assert all(0 < layer["fan_out"] <= layer["synapses"] for layer in known)
+    assert len(known) >= 3
+
+
+def test_a_limit_that_is_no_number(folder, converted):
+    done = call_here("eval", converted, folder / "test.npz", "--max-drop", "nan")
+    assert done.returncode == 2
+    assert "--max-drop must be a number" in done.stderr

@@ -167,3 +167,41 @@ def test_sizes_that_inference_cannot_know_are_measured():
     proto, _ = normal(source)
     shape = proto.graph.output[0].type.tensor_type.shape
     assert [size.dim_param or size.dim_value for size in shape.dim] == ["N", 2, 3]
+
+
+AS_STRIDED = """agraph (float[N,2,3] x) => (float[N,%s] y) {
+    n = Shape<start=0, end=1>(x)
+    scalar = Squeeze(n)
+    rows = Range(zero, scalar, one)
+    far = Mul(rows, k)
+    wide = Unsqueeze(far, axes)
+    at = Add(wide, inside)
+    flat = Reshape(x, all)
+    y = Gather(flat, at)
+}"""
+NUMBERS = {"zero": np.int64(0), "one": np.int64(1), "axes": ints(1, 2), "all": ints(-1)}
+
+
+def test_as_strided_of_torch_in_its_own_order_is_a_reshape():
+    inside = np.arange(6).reshape(1, 3, 2)
+    source = model(AS_STRIDED % "3,2", k=np.int64(6), inside=inside, **NUMBERS)
+    proto, notes = normal(source)
+    assert operators(proto) == {"Reshape": 1}
+    assert operand(proto, "Reshape", 1) == [0, 3, 2]
+    assert has(notes, "1 of 1 shape computations became constants")
+
+
+def test_as_strided_in_another_order_gathers_within_the_sample():
+    inside = np.arange(6).reshape(2, 3).T[None]
+    source = model(AS_STRIDED % "3,2", k=np.int64(6), inside=inside, **NUMBERS)
+    proto, _ = normal(source)
+    assert operators(proto) == {"Flatten": 1, "Gather": 1}
+    assert operand(proto, "Gather", 1) == inside[0].tolist()
+
+
+def test_a_gather_across_samples_stays():
+    source = model(AS_STRIDED % "1,1", k=np.int64(3), inside=np.zeros((1, 1, 1), int), **NUMBERS)
+    found, _ = apply(FreeBatch, source)
+    found, notes = apply(FoldShapes, found)
+    assert "Range" in operators(found)
+    assert has(notes, "not folded: it depends on the batch")

@@ -9,6 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
 from onnx2snn.costs import multiplications
+from onnx2snn_runtime.format import read_metadata
 
 
 def strided_net():
@@ -112,3 +113,44 @@ def test_changed_values_of_a_pool_between_refining_neurons_cost_multiplications(
     synops = 0.9 * step["synops_per_image"]
     values = 4.6 * (2 * changed / len(images) + head)  # each value meets two weights
     assert step["energy_uj"] == pytest.approx((synops + values) * 1e-6)
+
+
+def test_a_chain_of_shapes_has_the_fan_out_of_the_constant_that_it_is():
+    """Every other element of the flat batch, gathered across samples; then dense weights."""
+
+    def net(dynamic):
+        b = networks.Builder(3)
+
+        def constant(array):
+            name = f"constant_{len(b.weights)}"
+            b.weights.append(numpy_helper.from_array(np.asarray(array, np.int64), name))
+            return name
+
+        x = b.add("Relu", [b.conv("input", 3, 4)])
+        if dynamic:
+            n = b.add("Squeeze", [b.add("Shape", [x], start=0, end=1)])
+            count = b.add("Mul", [n, constant(128)])
+            at = b.add("Range", [constant(0), count, constant(1)])
+            even = b.add("Mul", [at, constant(2)])
+            flat = b.add("Reshape", [x, constant([-1])])
+            x = b.add("Gather", [flat, even])
+            x = b.add("Reshape", [x, constant([-1, 128])])
+        else:
+            x = b.add("Flatten", [x])
+            x = b.add("Gather", [x, constant(np.arange(0, 256, 2))], axis=1)
+        return b.model(b.add("Gemm", [x, b.weight(3, 128)], transB=1), [3])
+
+    images = networks.images(4)
+    found = []
+    for dynamic in (True, False):
+        model = onnx2snn.convert(net(dynamic), calibration=images)
+        found.append(onnx2snn.evaluate(model, images, timesteps=[2])["steps"])
+    assert found[0] == found[1]
+    assert found[0][0]["synops_per_image"] > 0
+
+
+def test_macs_of_layers_are_those_between_them():
+    model = onnx2snn.convert(strided_net(), calibration=networks.images(6))
+    per_layer = [layer.macs for layer in model.layers]
+    assert per_layer == list(multiplications(model.ann).values())[:3]
+    assert [layer["macs"] for layer in read_metadata(model.proto)["layers"]] == per_layer
