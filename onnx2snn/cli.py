@@ -128,7 +128,8 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.snn.onnx", help="spiking network")
     parser.add_argument("data", metavar="DATA", help="images, with labels if there are any")
     parser.add_argument("--against", metavar="MODEL.onnx", help="ANN to compare with")
-    parser.add_argument("-T", "--timesteps", default="1,2,4,8", help="comma-separated (1,2,4,8)")
+    parser.add_argument("-T", "--timesteps", metavar="1,2,4",
+                        help="default: 1,2,4,8 and what is recommended")  # fmt: skip
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--resume", action="store_true",
                         help="keep a journal, and go on where one was stopped")  # fmt: skip

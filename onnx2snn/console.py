@@ -4,11 +4,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from onnx2snn_runtime.cli import printable
 
 Progress = Callable[[str, int, int], None]
+SHORT = 20  # letters of a cell that stay in one line
 LINE_SECONDS = 10.0  # at least, between two plain lines of progress
 
 
@@ -26,31 +27,42 @@ def say(text: str, *, quiet: bool = False) -> None:
 def print_table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[Any]], *, error: bool = False
 ) -> None:
-    """A title and a table: on stdout, first column to the left, the others to the right.
+    """A title and a table: on stdout, numbers to the right, words to the left.
+
+    Where the terminal is too narrow for it, without lines; long words are folded, never cut.
 
     ``error``: on stderr, all columns to the left.
     """
     from rich.console import Console
     from rich.markup import escape
+    from rich.measure import Measurement
     from rich.table import Table
 
-    table = Table()
-    for index, name in enumerate(header):
-        table.add_column(escape(name), justify="left" if index == 0 or error else "right",
-                         overflow="fold")  # fmt: skip
-    for row in rows:
-        table.add_row(*(escape(printable(str(cell))) for cell in row))
     terminal = (sys.stderr if error else sys.stdout).isatty()
     console = Console(width=None if terminal else 120, highlight=False, stderr=error)
+
+    def table(*, slim: bool) -> Table:
+        made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0)) if slim else Table()
+        for index, name in enumerate(header):
+            is_short = index > 0 and all(len(str(row[index])) <= SHORT for row in rows)
+            title = name.replace(" ", "\n") if slim and is_short and not error else name
+            justify: Literal["left", "right"] = "right" if is_short and not error else "left"
+            made.add_column(escape(title), overflow="fold", no_wrap=is_short, justify=justify)
+        for row in rows:
+            made.add_row(*(escape(printable(str(cell))) for cell in row))
+        return made
+
+    wide = table(slim=False)
+    fits = Measurement.get(console, console.options.update(width=10**4), wide)
     console.print(escape(printable(title)), style="bold")
-    console.print(table)
+    console.print(wide if fits.maximum <= console.width else table(slim=True))
 
 
 def number_range(ends: tuple[float, float] | None) -> str:
     """Smallest and largest number of some, or the one that all are, or nothing."""
     if ends is None:
         return ""
-    low, high = (f"{end:.4g}" for end in ends)
+    low, high = (f"{end:.0f}" if end >= 1000 else f"{end:.3g}" for end in ends)
     return low if ends[0] == ends[1] else f"{low}…{high}"
 
 

@@ -194,7 +194,6 @@ class FanOut:
         np.add.at(total, np.clip(moved, 0, size), np.broadcast_to(after, after.shape).reshape(-1))
         return total[1:].reshape(shape)
 
-
     def static(self, tensor: str) -> Any | None:
         """What a tensor is for one image, where it depends on constants and shapes alone."""
         if tensor in self.weights:
@@ -202,6 +201,7 @@ class FanOut:
         maker = self.makers.get(tensor)
         if maker is None:
             return None
+        feeds: dict[str, Any]
         if maker.op_type in ("Shape", "Size"):
             feeds = {maker.input[0]: np.zeros(self.shapes[maker.input[0]], np.float32)}
         else:

@@ -31,7 +31,7 @@ def evaluate(
     network: Network | SpikingModel | str | Path,
     data: Any,
     *,
-    timesteps: int | Sequence[int] = DEFAULT_TIMESTEPS,
+    timesteps: int | Sequence[int] | None = None,
     against: str | Path | onnx.ModelProto | None = None,
     limit: int | None = None,
     batch_size: int | None = None,
@@ -50,7 +50,8 @@ def evaluate(
     Args:
         network: what ``convert`` returned, a loaded network, or the path of a ``.snn.onnx`` file.
         data: images, with or without labels (see ``open_inputs``).
-        timesteps: steps after which the answer is measured.
+        timesteps: steps after which the answer is measured; default: 1, 2, 4, 8 and what the
+            converter recommends.
         against: the ANN to compare with; default: the ANN that the SNN file stands for.
         limit: use only the first images.
         batch_size: images at once at most; default: what runs fastest.
@@ -84,6 +85,8 @@ def evaluate(
         network = load(network, backend=backend, threads=threads)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}")
+    if timesteps is None:
+        timesteps = (*DEFAULT_TIMESTEPS, network.recommended_timesteps)
     steps = check_timesteps(timesteps, {}, sequence=False)
     images = open_inputs(data, list(network.input_shapes))
     count = images.count if limit is None else min(limit, images.count)

@@ -151,9 +151,10 @@ class SpikingModel:
         roles = [layer.role for layer in self.layers]
         macs = sum(multiplications(self.ann).values())
         lines = [
-            f"recipe {self.recipe.name}, burst limit {self.recipe.burst_limit}",
-            f"{roles.count('neuron')} spiking layers, {roles.count('pool')} poolings, "
-            f"{roles.count('graded')} graded operators, {macs / 1e6:.1f} M MACs per image",
+            f"recipe {self.recipe.name}, burst limit {self.recipe.burst_limit}, "
+            f"recommended T = {self.recipe.recommended_timesteps}",
+            f"layers: {roles.count('neuron')} spiking, {roles.count('pool')} pooling, "
+            f"{roles.count('graded')} graded; {macs / 1e6:.3g} M MACs per image",
             self.work.text,
             f"check: {self.check.text}",
         ]

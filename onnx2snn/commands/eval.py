@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     check_backend_arguments(options)
     if options.report:
         check_report(options)
-    steps = parse_timesteps(options.timesteps)
+    steps = None if options.timesteps is None else parse_timesteps(options.timesteps)
     network = open_network(options)
     data = open_inputs(options.data, list(network.input_shapes))
     if options.max_drop is not None and data.labels is None:
@@ -128,7 +128,7 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
     ann, energy = result["ann"], result["ann"]["energy_uj"]
     rows = [
         [
-            step["t"],
+            f"{step['t']}, recommended" if step["t"] == result["recommended_t"] else step["t"],
             number(step["accuracy"]),
             number(step["agreement"]),
             number(step["output_error"], 4),

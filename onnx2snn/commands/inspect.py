@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_out(json.dumps(found))
         return 0
-    print_table(str(options.model), ["input", "shape"], list(found["inputs"].items()))
+    shapes = [[name, " × ".join(map(str, shape))] for name, shape in found["inputs"].items()]
+    print_table(str(options.model), ["input", "shape"], shapes)
     if found["kind"] == "spiking":
         header = ["layer", "law", "neurons", "threshold", "γ", "peak spikes", "synapses",
                   "fan-in", "fan-out"]  # fmt: skip
@@ -97,7 +98,7 @@ def layer_of(unit: Stateful, fan_out: Any, macs: int | None) -> dict[str, Any]:
         "burst_limit": limit,
         "peak_spikes": None if limit is None else int(limit) * neurons,
         "synapses": None if fan_out is None else int(fan_out.sum()),
-        "fan_in": None if macs is None or not neurons else macs / neurons,
+        "fan_in": macs / neurons if macs and neurons else None,
         "fan_out": None if fan_out is None else int(fan_out.max(initial=0)),
     }  # fmt: skip
 

@@ -16,7 +16,7 @@ def listed(unit: Any) -> dict[str, Any]:
 def described(record: Mapping[str, Any]) -> str:
     """What the file remembers of its whole numbers, in one line."""
     bits = Counter(record.get("weight_bits", {}).values())
-    weights = ", ".join(f"{n} × {b} bits" for b, n in sorted(bits.items(), reverse=True))
+    weights = ", ".join(f"{b} bits in {n} layers" for b, n in sorted(bits.items(), reverse=True))
     images = ", ".join(f"{b} bits" for b in record.get("input_bits", {}).values())
     return (
         f"precision int8: weights {weights}; input {images}; "

@@ -69,7 +69,7 @@ def labels_from_names(stems: Sequence[str]) -> tuple[Labels, tuple[str, ...]] | 
       number (``3_cat_001`` is the same class);
     - ``017_cat`` with running numbers: the names, sorted, are numbered from 0;
     - ``cat_001``: the same;
-    - ``3_001``: the number that repeats is the label, the first one if both do; ``0017_3`` likewise.
+    - ``3_001`` or ``0017_3``: the number that repeats is the label, the first if both do.
 
     Separators are ``_``, ``-`` and blank.
 

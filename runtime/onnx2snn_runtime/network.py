@@ -243,9 +243,7 @@ class Network:
         used = np.concatenate([steps for _, steps in parts])
         return Result(outputs, {last: outputs}, last, exit_steps=used)
 
-    def stream(
-        self, images: Images, timesteps: int | None = None
-    ) -> Iterator[dict[str, Array]]:
+    def stream(self, images: Images, timesteps: int | None = None) -> Iterator[dict[str, Array]]:
         """Yield the answer after each step, output name to [N,*].
 
         Args:

@@ -48,8 +48,9 @@ def list_folder(root: Path) -> PictureFolder:
     """Find the pictures of a folder and their classes.
 
     Subfolders with pictures are classes, numbered in the sorted order of their names as PyTorch and
-    Keras number them (see `_folder_numbers` for names that are numbers). Without subfolders the file names may tell, see `labels_from_names`. Hidden
-    files are left out, links to folders are not followed.
+    Keras number them (see `_folder_numbers` for names that are numbers). Without subfolders the
+    file names may tell, see `labels_from_names`. Hidden files are left out, links to folders are
+    not followed.
 
     Raises:
         StorageError: the folder cannot be read.

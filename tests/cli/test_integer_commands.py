@@ -39,7 +39,7 @@ def test_inspect_shows_precision_and_bits(folder, capsys):
     assert set(found["weight_bits"].values()) == {8}
     assert main(["inspect", str(folder / "net.snn.onnx")]) == 0
     text = capsys.readouterr().out
-    assert "5 × 8 bits" in text
+    assert "8 bits in 5 layers" in text
     assert f"proven for {found['metadata']['integer']['max_timesteps']} timesteps" in text
 
 
