@@ -130,7 +130,8 @@ class Traffic(Observer):
         """A changed value is sent on: one multiply-accumulate for each weight that it meets."""
         for offset, value in enumerate(values):
             changed = value != self.last.get(name, 0)
-            macs = float((changed.reshape(len(value), -1) @ self.meter.graded_fan_out[name]).sum())
+            fan_out = self.meter.graded_fan_out[name]
+            macs = float((changed.reshape(-1, fan_out.size) @ fan_out).sum())
             self.graded_macs[first_step + offset] += macs
             self.last[name] = value
 

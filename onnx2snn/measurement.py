@@ -142,6 +142,6 @@ class _SkippedZeros:
         values = {**feeds, **self.run(feeds)}
         total = 0.0
         for name, weight_count in self.readers:
-            active = (values[name] != 0).reshape(len(values[name]), -1)
+            active = (values[name] != 0).reshape(-1, weight_count.size)
             total += float((active @ weight_count).sum())
         return total

@@ -235,8 +235,10 @@ class _Writer:
         for state, shape in zip(states, shapes, strict=True):
             if not shape or shape[0] != BATCH or not all(isinstance(s, int) for s in shape[1:]):
                 raise UnsupportedError(
-                    f"node {name!r}: the shape {list(shape)} of its state is not known",
-                    advice="give the input's size: --input-shape NAME:1,3,32,32",
+                    f"node {name!r} has the shape [{','.join(map(str, shape))}]: a state is "
+                    f"[{BATCH}, numbers…], one of its own for every image",
+                    advice="export the network with the images as an axis of their own in front, "
+                    "and give open sizes with --input-shape",
                 )
             self.states.append((state, shape, operator.state_type))
         if operator.needs_step:

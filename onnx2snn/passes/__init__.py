@@ -22,6 +22,7 @@ from onnx2snn.passes.fold_shapes import FoldShapes
 from onnx2snn.passes.framework_operators import FrameworkOperators
 from onnx2snn.passes.gates import Gates
 from onnx2snn.passes.infer_shapes import InferShapes
+from onnx2snn.passes.merged_batch import MergedBatch
 from onnx2snn.passes.opset import Opset
 from onnx2snn.passes.padding import ExplicitPadding, FoldPad
 from onnx2snn.passes.pool_before_maps import PoolBeforeMaps
@@ -64,6 +65,7 @@ PIPELINE: tuple[type[Pass], ...] = (
     PoolBeforeMaps,
     FoldAffine,
     DropDeadCode,
+    MergedBatch,
     InferShapes,
     CheckResult,
 )

@@ -353,3 +353,38 @@ def test_a_shape_chain_that_depends_on_the_batch_may_stay_between_neurons():
     wide = b.add("Expand", [split, b.add("Concat", [twice, ints(b, 3, 8, 8)], axis=0)])
     back = b.add("Reshape", [wide, b.add("Concat", [shape, ints(b, 6, 8, 8)], axis=0)])
     check(finish(b, back))
+
+
+def frames(parts, *, pool=True, tokens=False):
+    """A shared network on every frame of [N, parts, 3, 8, 8], whose answers are averaged."""
+    b = networks.Builder(5)
+    b.weights += [
+        onnx.numpy_helper.from_array(np.float32(number), name)
+        for name, number in (("zero", 0), ("six", 6))
+    ]
+    x = b.add("Reshape", ["input", ints(b, -1, 3, 8, 8)])
+    x = b.add("Relu", [b.conv(x, 3, 4)])
+    if pool:
+        x = b.add("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
+    x = b.add("Clip", [b.conv(x, 4, 5), "zero", "six"])
+    x = b.add("Flatten", [b.add("GlobalAveragePool", [x])])
+    if tokens:
+        x = b.add("Sigmoid", [b.add("Gemm", [x, b.weight(5, 5)])])
+    x = b.add("Reshape", [x, ints(b, -1, parts, 5)])
+    x = b.add("ReduceMean", [x, ints(b, 1)], keepdims=0)
+    b.shape = (parts, 3, 8, 8)
+    return b.model(b.add("Gemm", [x, b.weight(5, 4)]), [4])
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+@pytest.mark.parametrize("pool", [False, True])
+def test_frames_in_the_batch_are_channels_of_layers_with_a_state(pool, tokens):
+    images = networks.images(6, shape=(2, 3, 8, 8))
+    model = check(frames(2, pool=pool, tokens=tokens), images)
+    assert any("2 parts of an image are channels" in str(note) for note in model.notes)
+    single = onnx2snn.convert(frames(1, pool=pool, tokens=tokens), calibration=images[:, :1])
+    whole = onnx2snn.evaluate(model, images, timesteps=[2])
+    part = onnx2snn.evaluate(single, images[:, :1], timesteps=[2])
+    last = 20  # the dense weights behind the mean
+    assert whole["ann"]["macs_per_image"] - last == 2 * (part["ann"]["macs_per_image"] - last)
+    assert whole["steps"][0]["synops_per_image"] > 0
