@@ -61,7 +61,8 @@ def run(options: argparse.Namespace) -> int:
     tell(result, options)
     if options.verbose:
         say(backend_line(network))
-    for note in dict.fromkeys([*data.notes, *network.notes]):
+    unlabelled = ["no labels: accuracy is not known"] if data.labels is None else []
+    for note in dict.fromkeys([*unlabelled, *data.notes, *network.notes]):
         say(f"note: {note}", quiet=options.quiet)
     if options.max_drop is None:
         return 0
@@ -125,6 +126,9 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
     def number(value: float | None, digits: int = 2) -> str:
         return "" if value is None else f"{value:.{digits}f}"
 
+    def counted(value: float) -> str:
+        return f"{value:.3g}" if value < 1 else f"{value:.2f}"
+
     ann, energy = result["ann"], result["ann"]["energy_uj"]
     rows = [
         [
@@ -133,15 +137,15 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
             number(step["agreement"]),
             number(step["output_error"], 4),
             f"{step['spikes_per_image'] / 1e3:.1f}",
-            f"{step['synops_per_image'] / 1e6:.2f}",
-            number(step["energy_uj"]),
+            counted(step["synops_per_image"] / 1e6),
+            counted(step["energy_uj"]),
             f"{step['energy_uj'] / energy:.2f}" if energy else "",
         ]
         for step in result["steps"]
     ]
     skip, quantised = result["ann_skip_zeros"], result["quantised_ann"]
-    rows.append(["ANN", number(ann["accuracy"]), "", "", "", "", number(energy), "1.00"])
-    rows.append(["ANN, zeros skipped", "", "", "", "", "", number(skip["energy_uj"]),
+    rows.append(["ANN", number(ann["accuracy"]), "", "", "", "", counted(energy), "1.00"])
+    rows.append(["ANN, zeros skipped", "", "", "", "", "", counted(skip["energy_uj"]),
                  f"{skip['energy_uj'] / energy:.2f}" if energy else ""])  # fmt: skip
     rows.append([f"ANN, {quantised['bits']} bits", number(quantised["accuracy"]),
                  number(quantised["agreement"]), "", "", "", "", ""])  # fmt: skip
@@ -151,8 +155,8 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
         rows.append([f"typical, {sign}{typical['t']}", number(typical["accuracy"]),
                      number(typical["agreement"]), "",
                      f"{typical['spikes_per_image'] / 1e3:.1f}",
-                     f"{typical['synops_per_image'] / 1e6:.2f}",
-                     f"{sign}{number(typical['energy_uj'])}",
+                     counted(typical["synops_per_image"] / 1e6),
+                     f"{sign}{counted(typical['energy_uj'])}",
                      f"{sign}{typical['energy_uj'] / energy:.2f}" if energy else ""])  # fmt: skip
     header = [
         "T",
@@ -172,7 +176,10 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
                   f"{number(early['accuracy'])} %, agreement {early['agreement']:.2f} %, "
                   f"{early['loss']:.2f} points less than at T = {early['last_t']}")  # fmt: skip
         print_out(f"images by the step they left at: {shown}")
-    integer = ", ".join(f"T={s['t']} {s['energy_int_uj']:.2f}" for s in result["steps"])
+    integer = ", ".join(f"T={s['t']} {counted(s['energy_int_uj'])}" for s in result["steps"])
     print_out(f"integer arithmetic, µJ: SNN {integer}; quantised ANN "
-              f"{quantised['energy_int_uj']:.2f}")  # fmt: skip
+              f"{counted(quantised['energy_int_uj'])}")  # fmt: skip
+    if result["steps"][-1]["agreement"] is None:
+        print_out("the first output is not [N,classes]: there is no accuracy and no agreement, "
+                  "the output error stands")  # fmt: skip
     print_out("energy: an estimate of arithmetic only (45 nm, Horowitz 2014)")

@@ -1,6 +1,8 @@
 """External data of a model: read, or mapped where it is large, after checks of every size."""
 
+import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -38,6 +40,7 @@ def load_external(model: onnx.ModelProto, path: Path, budget: int) -> None:
     findings: list[Finding] = []
     for stored in external:
         findings += _external_findings(stored)
+    findings = findings or _missing_files(external, path.parent)
     total = sum(byte_count(stored.tensor) for stored in external)
     if not findings and total > budget:
         raise ModelError(
@@ -83,6 +86,27 @@ def _external_findings(stored: Stored) -> list[Finding]:
         # Without a length everything to the end of the file would be read.
         tensor.external_data.add(key="length", value=str(expected))
     return []
+
+
+def _missing_files(external: Iterable[Stored], folder: Path) -> list[Finding]:
+    """Files that are not there, once each; what leaves the folder is judged by `_read`."""
+    asking: dict[str, list[str]] = {}
+    for tensor, *_ in external:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        asking.setdefault(entries.get("location", ""), []).append(tensor.name)
+    return [
+        Finding(
+            f"there is no {shown(location)} beside the model, which holds {len(names)} of its "
+            "tensors",
+            "copy it into the folder of the model, under this name",
+            tensor=shown(names[0]),
+        )
+        for location, names in asking.items()
+        if location
+        and not Path(location).is_absolute()
+        and ".." not in Path(location).parts
+        and not os.path.lexists(folder / location)
+    ]
 
 
 def _read(tensor: TensorProto, place: Finding, folder: Path, *, is_mapped: bool) -> list[Finding]:

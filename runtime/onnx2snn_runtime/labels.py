@@ -34,7 +34,9 @@ def check_labels(labels: NDArray[Any], count: int) -> Labels:
         return _from_one_hot(labels)
     if labels.size != count:
         raise DataError(
-            f"labels have the shape {list(labels.shape)}: expected [N], or [N,classes] one-hot"
+            f"labels have the shape {list(labels.shape)}: expected [N], or [N,classes] one-hot",
+            advice="of other tasks leave the labels out: agreement with the ANN and the error of "
+            "the outputs are measured without them",
         )
     if labels.dtype.kind not in "iu":
         raise DataError(
@@ -55,7 +57,8 @@ def _from_one_hot(labels: NDArray[Any]) -> Labels:
         index = int(np.argmin(is_one_hot))
         raise DataError(
             f"labels have the shape {list(labels.shape)} but row {index} is not one-hot",
-            advice="give class numbers [N]: labels.argmax(axis=1)",
+            advice="several labels for an image cannot be judged: leave them out, the error of the "
+            "outputs is measured without them; shares of one class: labels.argmax(axis=1)",
         )
     return np.asarray(labels.argmax(axis=1), np.int64)
 

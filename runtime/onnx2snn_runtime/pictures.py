@@ -80,8 +80,7 @@ def list_folder(root: Path) -> PictureFolder:
         raise DataError(f"{shown(root)} holds no pictures ({', '.join(SUFFIXES)})", advice=advice)
     found = labels_from_names([path.stem for path in flat])
     if found is None:
-        note = "no labels: neither class subfolders nor classes in the file names"
-        return PictureFolder(root, tuple(flat), None, None, (note,))
+        return PictureFolder(root, tuple(flat), None, None, ())
     labels, names = found
     used = ", ".join(f"{shown(names[i], 40)}={i}" for i in sorted(set(labels.tolist()))[:12])
     note = f"labels from the file names: {used}"

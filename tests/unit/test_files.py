@@ -291,6 +291,24 @@ def test_save_is_deterministic_and_round_trips(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "b.onnx"]
 
 
+def test_a_missing_file_of_weights_is_named_once(tmp_path: Path) -> None:
+    tensors = [onnx.numpy_helper.from_array(np.ones(64, np.float32), name) for name in "vw"]
+    for tensor in tensors:
+        onnx.external_data_helper.set_external_data(tensor, "net.onnx.data", 0, 256)
+        tensor.ClearField("raw_data")
+    node = onnx.helper.make_node("Add", ["v", "w"], ["y"])
+    output = onnx.helper.make_tensor_value_info("y", 1, [64])
+    graph = onnx.helper.make_graph([node], "net", [], [output], tensors)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with pytest.raises(ModelError, match="cannot be read") as raised:
+        load_model(path)
+    (finding,) = raised.value.findings
+    assert finding.why == (
+        "there is no net.onnx.data beside the model, which holds 2 of its tensors"
+    )
+
+
 def test_large_models_get_external_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_SINGLE_FILE_BYTES", 1000)
     monkeypatch.setattr(files, "_EXTERNAL_FROM_BYTES", 80)
