@@ -196,8 +196,10 @@ def export_all(options: argparse.Namespace, chosen: list[Network]) -> None:
             for exporter in todo:
                 file = options.folder / f"{network.name}.{exporter}.onnx"
                 try:
-                    coverage_networks.export(network, exporter, file, built)
-                    outcomes[exporter] = {"status": "ok", "bytes": file.stat().st_size}
+                    runs = coverage_networks.export(network, exporter, file, built)
+                    outcomes[exporter] = {
+                        "status": "ok", "bytes": file.stat().st_size, "runs elsewhere": runs
+                    }  # fmt: skip
                 except Exception as error:
                     reason = str(error).strip().splitlines() or [""]
                     text = f"{type(error).__name__}: {reason[0][:300]}"
@@ -234,6 +236,12 @@ def is_exported(folder: Path, network: Network, exporter: str) -> bool:
     """Whether there is a file to convert."""
     file = folder / f"{network.name}.{exporter}.onnx"
     return was_exported(folder, network, exporter) and file.exists()
+
+
+def has_oracle(path: Path) -> bool:
+    """Whether onnxruntime can run the exported file, to compare with."""
+    export = path.with_name(path.name.replace(".result.", ".export."))
+    return bool(json.loads(export.read_text()).get("runs elsewhere", True))
 
 
 def convert_all(options: argparse.Namespace, chosen: list[Network]) -> None:
@@ -282,7 +290,7 @@ def measure_all(options: argparse.Namespace, chosen: list[Network]) -> None:
             if path.exists() and not options.again:
                 results.update(json.loads(path.read_text()))
                 continue
-            if not is_exported(options.folder, network, exporter):
+            if not is_exported(options.folder, network, exporter) or not has_oracle(path):
                 continue
             first = exporter == network.exporters[0] or "errors" not in results
             result = in_child(
