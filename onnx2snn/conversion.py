@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from onnx2snn import __version__
@@ -31,6 +32,7 @@ from onnx2snn_runtime.inference import check_shapes
 from onnx2snn_runtime.input_preprocessing import Preprocessings, by_input, to_document, told
 from onnx2snn_runtime.inputs import open_inputs
 from onnx2snn_runtime.model_checks import check_model
+from onnx2snn_runtime.preprocessing import PRESETS
 
 CALIBRATION_SAMPLES = 512
 MAX_TIMESTEPS = 8
@@ -116,7 +118,10 @@ def convert(
     ann, digest = read(model)
     weights = {item.name for item in ann.graph.initializer}
     inputs = [value.name for value in ann.graph.input if value.name not in weights]
-    by_input(steps, inputs)  # names of no input are refused
+    known = by_input(steps, inputs)  # names of no input are refused
+    whole = [name for name in integer_inputs(ann) if name not in known]
+    if whole:  # they take the numbers of pictures as they are
+        steps = {**known, **dict.fromkeys(whole, PRESETS["none"])}
     data = None if calibration is None else open_inputs(calibration, inputs)
     source = CalibrationSource(data, calibration_samples, steps, seed)
 
@@ -225,6 +230,17 @@ def without_images(preparation: Preparation) -> str:
         f"no calibration images: thresholds of {known} layers are estimated from the statistics "
         f"of BatchNormalization{rest}; give real images with --calibration"
     )
+
+
+def integer_inputs(ann: onnx.ModelProto) -> list[str]:
+    """Names of the inputs that take whole numbers."""
+    return [
+        value.name
+        for value in ann.graph.input
+        if np.issubdtype(
+            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type), np.integer
+        )
+    ]
 
 
 def candidates(

@@ -33,6 +33,7 @@ from onnx2snn.preparation import batch_size
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends import Backend
 from onnx2snn_runtime.early_exit import CHANGE, SPREAD, ExitRule, check_steps, lead, unit_of
+from onnx2snn_runtime.format import is_spiking
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import tensor_shape
 
@@ -68,7 +69,7 @@ def tune_on(
     macs = max(1, sum(multiplications(ann).values()))
     wanted = min(TUNING_ROWS // steps[-1], source.count, int(BUDGET / (macs * steps[-1])))
     output = tensor_shape(ann.graph.output[0])
-    if source.is_noise or wanted < FEWEST_IMAGES or len(output) != 2:
+    if source.is_noise or wanted < FEWEST_IMAGES or len(output) != 2 or not is_spiking(spiking):
         return None
     network, reference = Network(spiking, backend=backend), backend.compile(ann)
     name = network.plan.outputs[0]

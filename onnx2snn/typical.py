@@ -38,13 +38,15 @@ def typical_network(network: Network) -> onnx.ModelProto:
     """The network of the typical method that has the same ANN.
 
     Raises:
-        UsageError: the file does not hold its thresholds, or is in whole numbers.
+        UsageError: nothing spikes, the file does not hold its thresholds, or is in whole numbers.
     """
     if network.metadata.get("integer"):
         raise UsageError(
             "the typical method is measured beside a network of floats, this one is in integers",
             advice="convert with --precision float for this comparison",
         )
+    if not any(unit.operator.spiking for unit in network.plan.stateful):
+        raise UsageError("nothing spikes in this network: there is no typical method beside it")
     stored = network.metadata.get("typical")
     if not stored or not stored["thresholds"]:
         raise UsageError(

@@ -14,6 +14,7 @@ import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from onnx2snn_runtime.beside import kept_alive
+from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.format import METADATA_KEY, NEXT, read_metadata
 from onnx2snn_runtime.plan import Plan, Segment, tensor_shape
 from onnx2snn_runtime.planner import make_plan
@@ -34,6 +35,7 @@ def unroll_loop(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Raises:
         ModelError: the model is no spiking network.
+        UsageError: nothing spikes in it.
     """
     return _Unroller(model).write()
 
@@ -47,6 +49,11 @@ class _Unroller:
         self.taken.update(item.name for item in self.graph.initializer)
         values = [*self.graph.value_info, *self.graph.input, *self.graph.output]
         self.values = {value.name: value for value in values}
+        if not self.plan.stateful:
+            raise UsageError(
+                "nothing spikes in this network: there is nothing to repeat over time",
+                advice="the file is the network itself, run it once",
+            )
         following = {output.name for output in self.graph.output}
         self.states = [v for v in self.graph.input if v.name + NEXT in following]
         self.before: list[NodeProto] = []

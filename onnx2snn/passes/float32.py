@@ -5,9 +5,14 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx2snn.passes.base import Pass
-from onnx2snn.passes.graph import bypass, is_op, label
+from onnx2snn.passes.graph import bypass, is_op, label, readers
 from onnx2snn.passes.infer_shapes import infer
+from onnx2snn_runtime.errors import Finding, UnsupportedError
 
+INTEGERS = (
+    ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.INT16,
+    ir.DataType.UINT32, ir.DataType.INT32, ir.DataType.UINT64, ir.DataType.INT64,
+)  # fmt: skip
 OTHER = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 TYPE_ATTRIBUTES = ("to", "dtype")
 
@@ -16,6 +21,7 @@ class Float32(Pass):
     """float16, bfloat16 and double become float32: inputs, outputs, weights, casts, all between.
 
     Exact for the 16-bit types' values; their arithmetic gains precision. double loses precision.
+    An input of whole numbers that is only cast to floats takes the same numbers as floats.
     """
 
     name = "float32"
@@ -33,6 +39,9 @@ class Float32(Pass):
             for output in node.outputs:
                 self.declare(output)
             self.attributes(node)
+        for value in graph.inputs:
+            if value.dtype in INTEGERS:
+                self.integers(value)
         infer(model)
         for node in list(graph):
             source = node.inputs[0] if node.inputs else None
@@ -41,6 +50,28 @@ class Float32(Pass):
         for kind, count in sorted(changed.items()):
             self.note("", f"{count} {kind} weights became float32")
         return model
+
+    def integers(self, value: ir.Value) -> None:
+        """Let floats come in where casts make them of whole numbers.
+
+        Raises:
+            UnsupportedError: something else reads the whole numbers.
+        """
+        kind = value.dtype.name.lower() if value.dtype is not None else ""
+        others = [
+            node for node in readers(value)
+            if not is_op(node, "Cast") or node.attributes.get_int("to") != ir.DataType.FLOAT
+        ]  # fmt: skip
+        if others or value.is_graph_output():
+            why = f"it takes the numbers of input {label(value)} as {kind}"
+            advice = "export the network with an input of floats"
+            raise UnsupportedError(
+                f"input {label(value)} is of whole numbers ({kind})",
+                [Finding(why, advice, label(node), node.op_type) for node in others],
+                advice=advice,
+            )
+        value.dtype = ir.DataType.FLOAT
+        self.note(value.name, f"input {label(value)} was {kind} and is float32 now")
 
     def tensor(self, value: ir.Value, changed: dict[str, int]) -> None:
         """Convert one weight."""

@@ -155,7 +155,7 @@ class Plan:
                 name: size for name, size in alive.items() if self.last_use.get(name, -1) > index
             }
         return Footprint(
-            states, peak, sum(sizes) // len(sizes), sum(weights) // max(1, len(weights) - 1)
+            states, peak, sum(sizes) // max(1, len(sizes)), sum(weights) // max(1, len(weights) - 1)
         )
 
     def bytes_of(self, name: str) -> int:

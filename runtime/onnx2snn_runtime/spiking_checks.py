@@ -18,7 +18,7 @@ from onnx import FunctionProto, NodeProto, TensorProto
 from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import Finding, ModelError
-from onnx2snn_runtime.format import DOMAIN, NEXT, read_metadata
+from onnx2snn_runtime.format import DOMAIN, NEXT, is_spiking, read_metadata
 from onnx2snn_runtime.model_checks import stored_findings
 from onnx2snn_runtime.neurons import ACTIVATIONS, StatefulOperator, parse_node
 from onnx2snn_runtime.neurons.integer import EXACT_LIMIT
@@ -75,9 +75,9 @@ def check_spiking(model: onnx.ModelProto) -> None:
     Raises:
         ModelError: with one finding per fault of the first stage that has any.
     """
-    if not any(node.domain == DOMAIN for node in model.graph.node):
+    if not is_spiking(model):
         raise ModelError(
-            "this is not a spiking network: it has no node of the domain ai.onnx2snn",
+            f"this is not a spiking network: it has no node of the domain {DOMAIN}",
             advice="convert it first: onnx2snn MODEL.onnx",
         )
     stated = Stated(model)
