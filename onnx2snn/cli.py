@@ -141,6 +141,8 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
                         help="also run plain integrate-and-fire neurons until they are as accurate"
                              " (up to 512 steps)")  # fmt: skip
     parser.add_argument("--max-drop", type=float, metavar="PTS", help="exit 1 if it loses more")
+    parser.add_argument("-o", "--output", metavar="OUT.npz",
+                        help="also write the answers after the last step here")  # fmt: skip
     parser.add_argument("--report", metavar="OUT.html", help="write one page with all of it")
     parser.add_argument("--report-image", type=int, default=0, metavar="INDEX",
                         help="the image that the page follows over time (0)")  # fmt: skip

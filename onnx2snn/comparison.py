@@ -56,8 +56,9 @@ def compare(
 
     Returns:
         The document that ``onnx2snn compare --json`` prints: ``samples``, ``timesteps``,
-        ``agreement`` in %, ``output_error``, ``first_departing``, ``cause``, ``notes`` and
-        ``layers`` in the order of the network (see ``LayerReport``).
+        ``agreement`` in %, ``output_error`` (each output in ``output_errors``),
+        ``first_departing``, ``cause``, ``notes`` and ``layers`` in the order of the network (see
+        ``LayerReport``).
 
     Raises:
         DataError: the images do not fit the network.
@@ -116,7 +117,9 @@ def reference(
     ours, theirs = list(network.plan.outputs), [output.name for output in ann.graph.output]
     missing = [name for name in tensors if name not in made]
     if ours != theirs or missing:
-        found = f"it lacks the tensors {', '.join(missing[:5])}" if missing else f"has {theirs}"
+        found = f"has {theirs}"
+        if ours == theirs:
+            found = f"too, but lacks the tensors {', '.join(missing[:5])}"
         raise UsageError(
             f"the ANN is another network: the SNN has the outputs {ours}, the ANN {found}",
             advice="give the file that the SNN was converted from, or convert again",
@@ -144,15 +147,20 @@ class _Outputs:
         """Whether all answers of the SNN are numbers."""
         return all(np.isfinite(found).all() for pairs in self.pairs.values() for found, _ in pairs)
 
-    def summary(self) -> dict[str, float | None]:
-        """Agreement in % and the largest relative error of an output."""
+    def summary(self) -> dict[str, Any]:
+        """Agreement in %, the relative error of every output, and the largest of them."""
         joined = [
             (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
             for pairs in self.pairs.values()
         ]
         same = class_agreement(*joined[0])
-        errors = [relative_error(a, b) for a, b in joined if b.dtype.kind == "f"]
+        errors = {
+            name: relative_error(a, b)
+            for name, (a, b) in zip(self.pairs, joined, strict=True)
+            if b.dtype.kind == "f"
+        }
         return {
             "agreement": None if same is None else 100.0 * same,
-            "output_error": max(errors, default=0.0) if self.finite else None,
+            "output_error": max(errors.values(), default=0.0) if self.finite else None,
+            "output_errors": errors if self.finite else {},
         }

@@ -74,6 +74,9 @@ def show(found: dict[str, Any], *, worst_first: bool, top: int | None) -> None:
         print_out(f"{len(layers) - len(shown)} more layers; --json has all")
     same = "" if found["agreement"] is None else f", same class {found['agreement']:.1f} %"
     print_out(f"outputs: error {number(found['output_error'], 'not finite')}{same}")
+    if len(found["output_errors"]) > 1:
+        each = found["output_errors"].items()
+        print_out("of each: " + printable(", ".join(f"{name} {e:.4f}" for name, e in each)))
     print_out(printable(found["cause"]) if found["cause"] else "no layer departs from the ANN")
     for note in found["notes"]:
         say(f"note: {note}")

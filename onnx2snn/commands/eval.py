@@ -13,9 +13,16 @@ from onnx2snn.commands.report import add_report, check_report
 from onnx2snn.console import print_out, print_table, progress_bar, say
 from onnx2snn_runtime.cli import INTERRUPTED
 from onnx2snn_runtime.errors import UsageError
+from onnx2snn_runtime.files import check_writable, write_bytes_atomic
 from onnx2snn_runtime.input_preprocessing import parse_all
 from onnx2snn_runtime.inputs import open_inputs
-from onnx2snn_runtime.run_command import backend_line, check_backend_arguments, open_network
+from onnx2snn_runtime.run_command import (
+    answers,
+    archive,
+    backend_line,
+    check_backend_arguments,
+    open_network,
+)
 
 BELOW_LIMIT = 1
 
@@ -27,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
     check_backend_arguments(options)
     if options.report:
         check_report(options)
+    if options.output:
+        check_writable(options.output, inputs=[options.model, options.data])
     steps = None if options.timesteps is None else parse_timesteps(options.timesteps)
     network = open_network(options)
     data = open_inputs(options.data, list(network.input_shapes))
@@ -58,6 +67,14 @@ def run(options: argparse.Namespace) -> int:
         return INTERRUPTED
     if options.report:
         add_report(result, network, options)
+    if options.output:
+        steps_of_pictures = parse_all(options.preprocess) or network.preprocessing
+        last = result["steps"][-1]["t"]
+        outputs, *_ = answers(
+            network, data, steps_of_pictures, last, options.batch_size, limit=options.limit
+        )
+        write_bytes_atomic(options.output, archive(outputs))
+        say(f"wrote {options.output}", quiet=options.quiet)
     tell(result, options)
     if options.verbose:
         say(backend_line(network))

@@ -18,6 +18,7 @@ LARGEST_WHOLE = 2**53  # as a float holds it, and JavaScript
 NUMBER, OPTIONAL, TEXT, ANY = "a number", "a number or null", "text", "anything"
 OPTIONAL_TEXT, WHOLE = "text or null", "a whole number"
 EACH = "*"  # stands for every key of an object
+MAY_MISS = "?"  # at the end of a key that need not be there
 _STEP = {
     "t": WHOLE, "accuracy": OPTIONAL, "agreement": OPTIONAL, "output_error": NUMBER,
     "spikes_per_image": NUMBER, "synops_per_image": NUMBER, "energy_uj": NUMBER,
@@ -60,7 +61,9 @@ RESULTS = {
     "ann_skip_zeros": {"energy_uj": NUMBER},
     "quantised_ann": {"bits": WHOLE, "accuracy": OPTIONAL, "agreement": OPTIONAL,
                       "energy_int_uj": NUMBER},
-    "typical": ("?", {"t": WHOLE, "accuracy": OPTIONAL, "energy_uj": NUMBER}),
+    "typical": ("?", {"t": WHOLE, "accuracy": OPTIONAL, "energy_uj": NUMBER,
+                      "agreement?": OPTIONAL, "spikes_per_image?": NUMBER,
+                      "energy_int_uj?": NUMBER, "beside_t?": WHOLE}),
     "steps": [_STEP],
     "recipe": {EACH: ANY},
     "recommended_t": WHOLE,
@@ -125,9 +128,12 @@ def _differences(value: Any, form: Any, place: str) -> list[str]:
             return [f"{place or 'the document'}: expected an object"]
         lines = []
         if EACH in form:
-            form = dict.fromkeys(value, form[EACH])
-        for key, inner in form.items():
+            form = dict.fromkeys((f"{key}{MAY_MISS}" for key in value), form[EACH])
+        for name, inner in form.items():
+            key = name.removesuffix(MAY_MISS)
             where = shown(f"{place}.{key}" if place else key)
+            if key not in value and name != key:
+                continue
             if key not in value:
                 lines.append(f"{where}: is missing")
             else:

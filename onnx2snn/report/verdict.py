@@ -44,7 +44,37 @@ def verdict(results: dict[str, Any]) -> Verdict:
     if step["accuracy"] is not None:
         sentences.append(f"Both give the same class for {step['agreement']:.1f} % of "
                          f"{results['samples']} images.")  # fmt: skip
-    return Verdict(headline, sentences + _energy(results, step) + _departure(results), step)
+        sentences += _first_step(results)
+    beside = [*_energy(results, step), *_typical(results), *_departure(results)]
+    return Verdict(headline, sentences + beside, step)
+
+
+def _first_step(results: dict[str, Any]) -> list[str]:
+    """From which of the measured steps on the SNN is as accurate as the ANN."""
+    first = None
+    for step in reversed(results["steps"]):
+        if step["accuracy"] < results["ann"]["accuracy"] - 0.005:
+            break
+        first = step["t"]
+    if first is None:
+        return ["At none of the steps measured is it as accurate as the ANN to the end."]
+    return [f"Of the steps measured it is as accurate as the ANN from T = {first} on."]
+
+
+def _typical(results: dict[str, Any]) -> list[str]:
+    """Plain integrate-and-fire neurons beside the SNN; they may win."""
+    typical = results["typical"]
+    steps = {step["t"]: step for step in results["steps"]}
+    mine = steps.get((typical or {}).get("beside_t"))
+    if not typical or mine is None or not typical["energy_uj"] or not mine["energy_uj"]:
+        return []
+    reached = "at least " if typical.get("lower_bound") else ""
+    winner = "the SNN" if mine["energy_uj"] < typical["energy_uj"] else "the typical method"
+    return [
+        f"Plain integrate-and-fire neurons, one spike a step, need {reached}{typical['t']} "
+        f"timesteps and {reached}{typical['energy_uj']:.2f} µJ for what the SNN does in "
+        f"{mine['t']} with {mine['energy_uj']:.2f} µJ: {winner} takes less."
+    ]
 
 
 def _energy(results: dict[str, Any], step: dict[str, Any]) -> list[str]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from onnx2snn_runtime.limits import add_limit_arguments
 
 if TYPE_CHECKING:
+    from onnx2snn_runtime.input_preprocessing import Preprocessings
+    from onnx2snn_runtime.inputs import InputData
     from onnx2snn_runtime.network import Network
 
 MANY_TIMESTEPS = 4096
@@ -120,9 +122,7 @@ def run_command(options: argparse.Namespace) -> int:
         UsageError: a number is out of range.
         DataError: the data does not fit the network.
     """
-    import numpy as np  # here, so that --help stays fast
-
-    from onnx2snn_runtime.errors import UsageError
+    from onnx2snn_runtime.errors import UsageError  # here, so that --help stays fast
     from onnx2snn_runtime.files import check_writable, write_bytes_atomic
     from onnx2snn_runtime.input_preprocessing import parse_all
     from onnx2snn_runtime.inputs import open_inputs
@@ -137,28 +137,48 @@ def run_command(options: argparse.Namespace) -> int:
     network = open_network(options)
     preprocessing = parse_all(options.preprocess) or network.preprocessing
     data = open_inputs(options.input, list(network.input_shapes))
-    parts = [
-        network.run(
-            images, options.timesteps, batch_size=options.batch_size, early_exit=options.early_exit
-        )
-        for images in data.batches(
-            options.batch_size or network.images_to_read, network.input_shapes, preprocessing
-        )
-    ]
-    outputs = {
-        name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs
-    }
+    outputs, timesteps, exit_steps = answers(
+        network, data, preprocessing, options.timesteps, options.batch_size, options.early_exit
+    )
     if options.output:
         write_bytes_atomic(options.output, archive(outputs))
-    taken = [part.exit_steps for part in parts if part.exit_steps is not None]
-    exit_steps = np.concatenate(taken).tolist() if taken else None
-    show(options, outputs, parts[0].timesteps, network.backend.name, exit_steps)
+    show(options, outputs, timesteps, network.backend.name, exit_steps)
     if options.verbose:
         print(backend_line(network), file=sys.stderr)  # noqa: T201
     if not options.quiet:
         for note in dict.fromkeys([*data.notes, *network.notes]):
             print(f"note: {note}", file=sys.stderr)  # noqa: T201
     return 0
+
+
+def answers(
+    network: "Network",
+    data: "InputData",
+    preprocessing: "Preprocessings | None",
+    timesteps: int | None,
+    batch_size: int | None = None,
+    early_exit: bool = False,
+    limit: int | None = None,
+) -> tuple[dict[str, Any], int, list[int] | None]:
+    """Outputs of the images by name [N,*], the steps run, and with early exit those of each image.
+
+    Raises:
+        DataError: the images do not fit the network.
+        UsageError: a number is out of range, or early exit is impossible here.
+    """
+    import numpy as np
+
+    parts = [
+        network.run(piece.feeds(), timesteps, batch_size=batch_size, early_exit=early_exit)
+        for piece in data.pieces(
+            batch_size or network.images_to_read, network.input_shapes, preprocessing, limit
+        )
+    ]
+    outputs = {
+        name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs
+    }
+    taken = [part.exit_steps for part in parts if part.exit_steps is not None]
+    return outputs, parts[0].timesteps, np.concatenate(taken).tolist() if taken else None
 
 
 def archive(outputs: Mapping[str, Any]) -> bytes:
@@ -204,7 +224,11 @@ def show(
     if options.json:
         text = json.dumps(document)
     elif classes is not None:
-        text = "\n".join(f"{index}\tclass {label}" for index, label in enumerate(classes))
+        left = [f"\tT = {steps}" for steps in exit_steps or []] or [""] * len(classes)
+        text = "\n".join(
+            f"{index}\tclass {label}{after}"
+            for index, (label, after) in enumerate(zip(classes, left, strict=True))
+        )
     else:
         text = "\n".join(f"{name}\t{list(array.shape)}" for name, array in outputs.items())
     print(text)  # noqa: T201  (the answer of the command)

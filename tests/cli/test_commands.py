@@ -275,3 +275,20 @@ def test_a_limit_that_is_no_number(folder, converted):
     done = call_here("eval", converted, folder / "test.npz", "--max-drop", "nan")
     assert done.returncode == 2
     assert "--max-drop must be a number" in done.stderr
+
+
+def test_eval_writes_the_answers_after_the_last_step(folder, converted, tmp_path):
+    arguments = [converted, folder / "test.npz", "-T"]
+    done = call_here("eval", *arguments, "1,3", "--limit", 7, "-o", tmp_path / "eval.npz")
+    assert done.returncode == 0, done.stderr
+    assert call_here("run", *arguments, "3", "-o", tmp_path / "run.npz").returncode == 0
+    (found,), (expected,) = (
+        list(np.load(tmp_path / name).values()) for name in ("eval.npz", "run.npz")
+    )
+    np.testing.assert_array_equal(found, expected[:7])
+
+
+def test_run_tells_when_an_image_left(folder, converted):
+    done = call_here("run", converted, folder / "test.npz", "--early-exit")
+    assert done.returncode == 0, done.stderr
+    assert all("T = " in line for line in done.stdout.splitlines())
