@@ -28,7 +28,7 @@ Array = NDArray[Any]
 INSTALL = "pip install 'onnx2snn[nir]'"
 ENDINGS = ("Softmax", "LogSoftmax")  # do not change which class is largest
 LOST_ADVICE = "convert with --recipe if, or accept the loss with --lossy"
-FORM_ADVICE = "NIR has no such node; keep the ONNX file for this network"
+FORM_ADVICE = "keep the ONNX file for this network"
 
 
 @dataclass(frozen=True)

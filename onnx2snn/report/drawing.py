@@ -100,12 +100,13 @@ def dots(
     axes.add_artist(patch)
 
 
-def to_svg(figure: Any, prefix: str) -> str:
+def to_svg(figure: Any, prefix: str, *, alone: bool = False) -> str:
     """The figure as one ``<svg>`` element in the colours of the page.
 
     Args:
         figure: a matplotlib figure.
         prefix: letters that make its ids differ from those of other figures.
+        alone: in a file of its own, where no page defines the colours.
     """
     matplotlib = import_extra("matplotlib")
     buffer = io.StringIO()
@@ -123,7 +124,7 @@ def to_svg(figure: Any, prefix: str) -> str:
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
     for name, colour in COLOURS.items():
-        text = text.replace(colour, f"var(--{name}, {FALLBACK[name]})")
+        text = text.replace(colour, FALLBACK[name] if alone else f"var(--{name}, {FALLBACK[name]})")
     text = re.sub(r" ?font-family: [^;\"]*;?", "", text)  # the font of the page
     text = text.replace("<svg ", '<svg font-family="sans-serif" ', 1)
     # the <style> element that matplotlib writes would rule the whole page

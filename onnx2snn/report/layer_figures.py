@@ -35,7 +35,7 @@ def comparison_figure(found: dict[str, Any]) -> str:
     )  # fmt: skip
     figure.patch.set_alpha(1)
     figure.patch.set_facecolor("white")
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + to_svg(figure, "compare") + "\n"
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{to_svg(figure, "compare", alone=True)}\n'
 
 
 def error_figure(layers: Sequence[dict[str, Any]], first: str | None) -> Any:
