@@ -20,14 +20,15 @@ INTRODUCTION = """# Coverage
 
 Which architectures convert, and how exactly. Made by `benchmarks/coverage_table.py`, nothing
 by hand.
-Weights are random, which is harsher than trained weights; images are smooth random fields, 64 for
-calibration and 4 others for the errors. Error: L2 distance of the outputs to onnxruntime's on the
+Weights are random, which is harsher than trained weights, with the BatchNormalization statistics
+of 256 images; images are smooth random fields, 64 for calibration and 4 others for the errors. Error: L2 distance of the outputs to onnxruntime's on the
 original file, relative to the outputs' norm / relative to their deviation over the images.
 
 - *rate*: signed neurons, γ = 15, v0 = 1/2, one threshold per layer, 2/15 of the largest activation.
 - *refine*, *fast*: the recipes as they are.
 - *sensitivity*: relative change of the ANN's own outputs when its input changes by 0.01 % of noise.
-  Where it is large no approximation of the activations can be close.
+  Where it is large no approximation of the activations can be close. The last EfficientNets end in
+  a Softmax that is all or nothing on such images: it hides its sensitivity, and an error is √2.
 - *work*: share of MACs that spikes drive, and of elements that are sent as graded values.
 - *other exporter*: the same network from the other exporter of PyTorch, error at T = 64 (*rate*).
 

@@ -15,7 +15,8 @@ from onnx2snn_runtime.cli import INTERRUPTED
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.files import check_writable, write_bytes_atomic
 from onnx2snn_runtime.input_preprocessing import parse_all
-from onnx2snn_runtime.inputs import open_inputs
+from onnx2snn_runtime.inputs import InputData, open_inputs
+from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.run_command import (
     answers,
     archive,
@@ -68,19 +69,9 @@ def run(options: argparse.Namespace) -> int:
     if options.report:
         add_report(result, network, options)
     if options.output:
-        steps_of_pictures = parse_all(options.preprocess) or network.preprocessing
-        last = result["steps"][-1]["t"]
-        outputs, *_ = answers(
-            network, data, steps_of_pictures, last, options.batch_size, limit=options.limit
-        )
-        write_bytes_atomic(options.output, archive(outputs))
-        say(f"wrote {options.output}", quiet=options.quiet)
+        write_answers(network, data, result["steps"][-1]["t"], options)
     tell(result, options)
-    if options.verbose:
-        say(backend_line(network))
-    unlabelled = ["no labels: accuracy is not known"] if data.labels is None else []
-    for note in dict.fromkeys([*unlabelled, *data.notes, *network.notes]):
-        say(f"note: {note}", quiet=options.quiet)
+    remark(network, data, options)
     if options.max_drop is None:
         return 0
     return check_drop(result, options.max_drop)
@@ -96,6 +87,27 @@ def _spoken(*, ray: bool) -> Iterator[None]:
         if ray:
             stack.enter_context(redirect_stdout(sys.stderr))
         yield
+
+
+def write_answers(
+    network: Network, data: InputData, timesteps: int, options: argparse.Namespace
+) -> None:
+    """Write what the network answers after so many steps."""
+    preprocessing = parse_all(options.preprocess) or network.preprocessing
+    outputs, *_ = answers(
+        network, data, preprocessing, timesteps, options.batch_size, limit=options.limit
+    )
+    write_bytes_atomic(options.output, archive(outputs))
+    say(f"wrote {options.output}", quiet=options.quiet)
+
+
+def remark(network: Network, data: InputData, options: argparse.Namespace) -> None:
+    """What people should know of the data, and of how the network has run."""
+    if options.verbose:
+        say(backend_line(network))
+    unlabelled = ["no labels: accuracy is not known"] if data.labels is None else []
+    for note in dict.fromkeys([*unlabelled, *data.notes, *network.notes]):
+        say(f"note: {note}", quiet=options.quiet)
 
 
 def tell(result: dict[str, Any], options: argparse.Namespace) -> None:

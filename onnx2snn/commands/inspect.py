@@ -10,6 +10,7 @@ import onnx
 
 from onnx2snn.commands.plan_table import plan_of, show_plan
 from onnx2snn.console import number_range, print_out, print_table
+from onnx2snn.costs import macs_between
 from onnx2snn.energy import EnergyMeter
 from onnx2snn.integer.units import described
 from onnx2snn.work import describe
@@ -63,8 +64,8 @@ def spiking(model: onnx.ModelProto) -> dict[str, Any]:
     """What there is to know about a spiking network."""
     plan, metadata = make_plan(model), read_metadata(model)
     fan_out = EnergyMeter(model, plan).fan_out
-    macs = {layer["name"]: layer.get("macs") for layer in metadata.get("layers") or []}
-    layers = [layer_of(unit, fan_out.get(unit.name), macs.get(unit.name)) for unit in plan.stateful]
+    macs = macs_between(model, {unit.output for unit in plan.stateful})
+    layers = [layer_of(unit, fan_out.get(unit.name), macs[unit.output]) for unit in plan.stateful]
     return {
         "kind": "spiking",
         "inputs": {name: list(shape) for name, shape in plan.inputs.items()},
@@ -78,7 +79,7 @@ def spiking(model: onnx.ModelProto) -> dict[str, Any]:
     }
 
 
-def layer_of(unit: Stateful, fan_out: Any, macs: int | None) -> dict[str, Any]:
+def layer_of(unit: Stateful, fan_out: Any, macs: int) -> dict[str, Any]:
     """What there is to know about one layer with a state, as a chip must hold it.
 
     ``synapses``, ``fan_in`` (mean) and ``fan_out`` (largest) count nonzero weights, padding left
