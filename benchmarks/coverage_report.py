@@ -21,7 +21,8 @@ INTRODUCTION = """# Coverage
 Which architectures convert, and how exactly. Made by `benchmarks/coverage_table.py`, nothing
 by hand.
 Weights are random, which is harsher than trained weights, with the BatchNormalization statistics
-of 256 images; images are smooth random fields, 64 for calibration and 4 others for the errors. Error: L2 distance of the outputs to onnxruntime's on the
+of 256 images; images are smooth random fields, 64 for calibration and 4 others for the errors.
+Error: L2 distance of the outputs to onnxruntime's on the
 original file, relative to the outputs' norm / relative to their deviation over the images.
 
 - *rate*: signed neurons, γ = 15, v0 = 1/2, one threshold per layer, 2/15 of the largest activation.

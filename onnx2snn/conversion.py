@@ -119,7 +119,7 @@ def convert(
     weights = {item.name for item in ann.graph.initializer}
     inputs = [value.name for value in ann.graph.input if value.name not in weights]
     known = by_input(steps, inputs)  # names of no input are refused
-    whole = [name for name in integer_inputs(ann) if name not in known]
+    whole = [name for name in integer_inputs(ann) if name in inputs and name not in known]
     if whole:  # they take the numbers of pictures as they are
         steps = {**known, **dict.fromkeys(whole, PRESETS["none"])}
     data = None if calibration is None else open_inputs(calibration, inputs)
@@ -233,7 +233,7 @@ def without_images(preparation: Preparation) -> str:
 
 
 def integer_inputs(ann: onnx.ModelProto) -> list[str]:
-    """Names of the inputs that take whole numbers."""
+    """Names of the inputs that take whole numbers, weights among them."""
     return [
         value.name
         for value in ann.graph.input

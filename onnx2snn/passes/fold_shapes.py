@@ -119,7 +119,7 @@ def _put(node: ir.Node, index: int, array: Array) -> bool:
 
 
 def _reshape(node: ir.Node, first: Array, second: Array, differing: list[int]) -> bool:
-    """One entry k·N: 0 if it copies the batch, else −1 if that is still free."""
+    """One entry k·N: 0 if it copies the batch, else −1, with all other sizes as they come out."""
     if len(differing) != 1:
         return False
     position = differing[0]
@@ -127,10 +127,25 @@ def _reshape(node: ir.Node, first: Array, second: Array, differing: list[int]) -
         first[position] = 0
         return _put(node, 1, first)
     proportional = int(first[position]) * PROBES[1] == int(second[position]) * PROBES[0]
-    if not proportional or (first == -1).any() or (first == 0).any():
+    if not proportional:
         return False
-    first[position] = -1
-    return _put(node, 1, first)
+    is_free = (first != -1).all() and (first != 0).all()
+    sizes = first if is_free else _known_sizes(node, position)
+    if sizes is None:
+        return False
+    sizes[position] = -1
+    return _put(node, 1, sizes)
+
+
+def _known_sizes(node: ir.Node, position: int) -> Array | None:
+    """All sizes of the output, 0 at the position; None where another one is not a number."""
+    sizes = dims(node.outputs[0])
+    if sizes is None:
+        return None
+    sizes[position] = 0
+    if any(not isinstance(size, int) for size in sizes) or sizes.count(0) > 1:
+        return None
+    return np.array(sizes, np.int64)
 
 
 def _expand(node: ir.Node, first: Array, second: Array, differing: list[int]) -> bool:

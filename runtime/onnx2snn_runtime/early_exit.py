@@ -169,15 +169,25 @@ def _kept(
     rows, targets, sources = to_device(order), to_device(gaps), to_device(order[gaps])
     for array in states.values():
         array[targets] = array[sources]
+    images = len(next(iter(states.values())))
     kept = {name: array[: len(order)] for name, array in states.items()}
-    return kept, {name: array[:, rows] for name, array in static.items()}
+    return kept, {name: _rows_of(array, images, rows) for name, array in static.items()}
+
+
+def _rows_of(array: Array, images: int, rows: Array) -> Array:
+    """A constant signal [1,N,*] or [1,k·N,*] of some of the images."""
+    parts = array.shape[1] // images
+    if parts == 1:
+        return array[:, rows]
+    spread = array.reshape(1, images, parts, *array.shape[2:])[:, rows]
+    return spread.reshape(1, len(rows) * parts, *array.shape[2:])
 
 
 def _advance(
     engine: Engine, static: dict[str, Array], states: dict[str, Array], first: int, last: int
 ) -> dict[str, Array]:
     """The answer after step ``last``, from the states after step ``first`` - 1."""
-    images = next(iter(static.values())).shape[1]
+    images = len(next(iter(states.values())))
     while True:
         length = engine.schedule.chunk_steps(images, last - first + 1)
         values = engine.run_units(static, states, first, length, None)

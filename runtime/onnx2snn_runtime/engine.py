@@ -313,7 +313,13 @@ def merge(array: Array) -> Array:
 def run_merged(
     runner: Runner, values: Mapping[str, Array], names: Sequence[str]
 ) -> dict[str, Array]:
-    """Run a stateless model on all steps of a chunk as one batch."""
-    steps, images = values[names[0]].shape[:2]
+    """Run a stateless model on all steps of a chunk as one batch.
+
+    A result may have several rows for an image: [C·k·N,*] is [C,k·N,*].
+    """
+    steps = len(values[names[0]])
     results = runner({name: merge(values[name]) for name in names})
-    return {name: array.reshape(steps, images, *array.shape[1:]) for name, array in results.items()}
+    return {
+        name: array.reshape(steps, len(array) // steps, *array.shape[1:])
+        for name, array in results.items()
+    }

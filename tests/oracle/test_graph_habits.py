@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from passes import helpers
 
 import onnx2snn
+import onnx2snn_runtime
 from onnx2snn_runtime.errors import UsageError
 
 MAKE = helper.make_tensor_value_info
@@ -388,3 +389,55 @@ def test_frames_in_the_batch_are_channels_of_layers_with_a_state(pool, tokens):
     last = 20  # the dense weights behind the mean
     assert whole["ann"]["macs_per_image"] - last == 2 * (part["ann"]["macs_per_image"] - last)
     assert whole["steps"][0]["synops_per_image"] > 0
+
+
+def merged_shortcut():
+    """Frames in the batch, with a shortcut from the static head around a neuron."""
+    b = networks.Builder(8)
+    x = b.conv(b.add("Reshape", ["input", ints(b, -1, 3, 8, 8)]), 3, 4)
+    y = b.add("Add", [b.conv(b.add("Relu", [x]), 4, 4), x])
+    y = b.add("Relu", [b.conv(b.add("Relu", [y]), 4, 5)])
+    y = b.add("Reshape", [b.add("GlobalAveragePool", [y]), ints(b, -1, 2, 5)])
+    y = b.add("ReduceMean", [y, ints(b, 1)], keepdims=0)
+    b.shape = (2, 3, 8, 8)
+    return b.model(b.add("Gemm", [y, b.weight(5, 4)]), [4])
+
+
+@pytest.mark.parametrize("backend", ["numpy", "onnxruntime"])
+def test_several_rows_for_an_image_cross_chunks_batches_and_early_exit(backend):
+    images = networks.images(40, shape=(2, 3, 8, 8))
+    model = check(merged_shortcut(), images)
+    model = onnx2snn.convert(merged_shortcut(), calibration=images)
+    network = model.network(backend)
+    whole = network.run(images, timesteps=[1, 2, 5]).by_step
+    for size in (1, 7):
+        parts = network.run(images, timesteps=[1, 2, 5], batch_size=size).by_step
+        for step, answers in whole.items():
+            for name, array in answers.items():
+                assert parts[step][name] == pytest.approx(array, rel=1e-3, abs=2e-2)
+    small = onnx2snn_runtime.Network(model.proto, backend=backend, memory=1)
+    assert small.run(images[:3], timesteps=5).logits == pytest.approx(
+        whole[5][next(iter(whole[5]))][:3], rel=1e-3, abs=2e-2
+    )
+    exits = []
+    for threshold in np.geomspace(0.1, 2, 20):
+        network.metadata["early_exit"]["thresholds"] = [threshold, 0.0]
+        exits.append(network.run(images, early_exit=True))
+    early = max(exits, key=lambda found: min(sum(found.exit_steps == 1), sum(found.exit_steps > 1)))
+    assert len(set(early.exit_steps.tolist())) == 2
+    for count in set(early.exit_steps.tolist()):
+        alone = network.run(images, timesteps=count).logits
+        left = early.exit_steps == count
+        assert early.logits[left] == pytest.approx(alone[left], rel=1e-3, abs=2e-2)
+
+
+def test_a_reshape_to_parts_with_a_size_left_open():
+    """[k·N, C, -1] of a chain of shapes: the open size is known, so that the batch may be open."""
+    b, x = plain(channels=4)
+    rows = b.add("Mul", [b.add("Shape", [x], start=0, end=1), ints(b, 2)])
+    x = b.add("Reshape", [x, b.add("Concat", [rows, ints(b, 2, -1)], axis=0)])
+    x = b.add("Relu", [b.add("MatMul", [x, b.weight(64, 6)])])
+    x = b.add("Reshape", [x, ints(b, -1, 4, 6)])
+    x = b.add("ReduceMean", [x, ints(b, 1)], keepdims=0)
+    model = check(b.model(b.add("Gemm", [x, b.weight(6, 4)]), [4]))
+    assert not any(node.op_type == "Shape" for node in model.ann.graph.node)

@@ -45,10 +45,11 @@ def test_tensor_attributes_and_integer_casts():
     )
     one = helper.make_attribute("value", numpy_helper.from_array(np.ones(1, np.float16)))
     source.graph.node[1].attribute.append(one)
-    result, _ = normalise(source, run=run)
+    result, notes = normalise(source, run=run)
+    assert has(notes, "input u was uint8 and is float32 now")
     proto = ir.to_proto(result)
     well_formed(proto)
-    feeds = {"x": random(2, 4), "u": np.ones((2, 4), np.uint8)}
+    feeds = {"x": random(2, 4), "u": np.ones((2, 4), np.float32)}
     np.testing.assert_allclose(run(proto)(feeds)["y"], feeds["x"] + 2, rtol=1e-6)
 
 
