@@ -134,7 +134,12 @@ class FanOut:
         for node in model.graph.node:
             for name in dict.fromkeys(node.input):
                 self.readers.setdefault(name, []).append(node)
-        self.makers = {name: node for node in model.graph.node for name in node.output}
+        self.makers: dict[str, NodeProto] = {}  # of what depends on constants and shapes alone
+        for node in model.graph.node:
+            known = (name in self.weights or name in self.makers for name in node.input if name)
+            if node.op_type in ("Shape", "Size") or all(known):
+                self.makers.update(dict.fromkeys(node.output, node))
+        self.statics: dict[str, Any] = {}
         self.known: dict[str, Array] = {}
 
     def of(self, tensor: str) -> Array:
@@ -199,16 +204,15 @@ class FanOut:
         if tensor in self.weights:
             return array_of(self.weights[tensor])
         maker = self.makers.get(tensor)
-        if maker is None:
-            return None
-        feeds: dict[str, Any]
-        if maker.op_type in ("Shape", "Size"):
-            feeds = {maker.input[0]: np.zeros(self.shapes[maker.input[0]], np.float32)}
-        else:
-            feeds = {name: self.static(name) for name in maker.input if name}
-        if any(value is None for value in feeds.values()):
-            return None
-        return run_node(maker, feeds, self.opset)[list(maker.output).index(tensor)]
+        if maker is not None and tensor not in self.statics:
+            feeds: dict[str, Any]
+            if maker.op_type in ("Shape", "Size"):
+                feeds = {maker.input[0]: np.zeros(self.shapes[maker.input[0]], np.float32)}
+            else:
+                feeds = {name: self.static(name) for name in maker.input if name}
+            made = run_node(maker, feeds, self.opset)
+            self.statics.update(zip(maker.output, made, strict=False))
+        return self.statics.get(tensor)
 
 
 def _same(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:

@@ -154,3 +154,17 @@ def test_macs_of_layers_are_those_between_them():
     per_layer = [layer.macs for layer in model.layers]
     assert per_layer == list(multiplications(model.ann).values())[:3]
     assert [layer["macs"] for layer in read_metadata(model.proto)["layers"]] == per_layer
+
+
+def test_counting_takes_no_longer_where_a_graph_has_many_ways():
+    """Whether a value is static is asked of 2^40 ways here, if each of them is walked."""
+    b = networks.Builder(3)
+    x = y = b.add("Relu", [b.conv("input", 3, 4)])
+    for _ in range(40):
+        y = b.add("Add", [y, y])
+    both = b.add("Relu", [b.conv(b.add("Concat", [x, y], axis=1), 8, 3)])
+    source = b.model(b.add("Flatten", [b.add("GlobalAveragePool", [both])]), [3])
+    images = networks.images(4)
+    model = onnx2snn.convert(source, calibration=images)
+    found = onnx2snn.evaluate(model, images, timesteps=1)["steps"][0]
+    assert found["synops_per_image"] > 0
