@@ -382,7 +382,7 @@ def frames(parts, *, pool=True, tokens=False):
 def test_frames_in_the_batch_are_channels_of_layers_with_a_state(pool, tokens):
     images = networks.images(6, shape=(2, 3, 8, 8))
     model = check(frames(2, pool=pool, tokens=tokens), images)
-    assert any("2 parts of an image are channels" in str(note) for note in model.notes)
+    assert any("2 parts of an image are one image" in str(note) for note in model.notes)
     single = onnx2snn.convert(frames(1, pool=pool, tokens=tokens), calibration=images[:, :1])
     whole = onnx2snn.evaluate(model, images, timesteps=[2])
     part = onnx2snn.evaluate(single, images[:, :1], timesteps=[2])
@@ -441,3 +441,30 @@ def test_a_reshape_to_parts_with_a_size_left_open():
     x = b.add("ReduceMean", [x, ints(b, 1)], keepdims=0)
     model = check(b.model(b.add("Gemm", [x, b.weight(6, 4)]), [4]))
     assert not any(node.op_type == "Shape" for node in model.ann.graph.node)
+
+
+@pytest.mark.parametrize("recipe", ["fast", "refine"])
+def test_attention_among_the_tokens_of_each_part(recipe):
+    """As in MobileViT: LayerNormalization, products, Softmax on [k·N, tokens, channels]."""
+    b, x = plain(channels=4)
+    tokens = b.add("Reshape", [x, ints(b, -1, 2, 64)])
+    tokens = b.add("Transpose", [tokens], perm=[0, 2, 1])
+    tokens = b.add("Reshape", [tokens, ints(b, -1, 32, 2)])  # [4·N, 32, 2]
+    normed = b.add("LayerNormalization", [tokens, b.ones(2)], axis=2)
+    query, key = (b.add("MatMul", [normed, b.weight(2, 3)]) for _ in range(2))
+    scores = b.add("MatMul", [query, b.add("Transpose", [key], perm=[0, 2, 1])])
+    mixed = b.add("MatMul", [b.add("Softmax", [scores], axis=2), tokens])
+    gated = b.add("Mul", [b.add("Sigmoid", [mixed]), b.add("Relu", [mixed])])
+    gated = b.add("Relu", [b.add("MatMul", [gated, b.weight(2, 2)])])
+    x = b.add("Reshape", [gated, ints(b, -1, 4, 64)])
+    x = b.add("ReduceMean", [x, ints(b, 1)], keepdims=0)
+    source = b.model(b.add("Gemm", [x, b.weight(64, 4)]), [4])
+    images = networks.images(6)
+    model = check(source, images)
+    assert {"LayerNormalization", "MatMul", "Softmax", "Mul"} <= {x.op for x in model.layers}
+    model = onnx2snn.convert(source, calibration=images, recipe=recipe)
+    expected = helpers.run(source)({"input": images})
+    (name,) = expected
+    found = model.network().run(images, timesteps=256 if recipe == "fast" else 16).outputs[name]
+    assert np.linalg.norm(found - expected[name]) <= 0.02 * np.linalg.norm(expected[name])
+    assert onnx2snn.evaluate(model, images, timesteps=2)["steps"][0]["energy_uj"] > 0
