@@ -95,6 +95,13 @@ TIMM_MORE = (
     "inception_next_atto", "lcnet_050", "mixnet_s", "mobilenetv4_conv_small", "mobileone_s0",
     "resnest14d", "rexnet_100", "selecsls42b", "starnet_s1", "tf_efficientnetv2_b0",
 )  # fmt: skip
+PHOTO = (3, 224, 224)
+HYBRIDS = {
+    "botnet26t_256": (3, 256, 256), "coatnet_nano_rw_224": PHOTO, "convmixer_768_32": SMALL,
+    "efficientformer_l1": PHOTO, "fastvit_t8": SMALL, "levit_128s": PHOTO,
+    "mobilevit_xxs": SMALL, "poolformer_s12": SMALL, "repvit_m0_9": SMALL,
+    "resmlp_12_224": PHOTO, "vit_tiny_patch16_224": PHOTO,
+}  # fmt: skip
 KERAS_SURVEY = ("EfficientNetB0", "MobileNet", "MobileNetV2", "ResNet50V2", "Xception")
 KERAS_MORE = (
     "MobileNetV3Small", "MobileNetV3Large", "NASNetMobile", "EfficientNetB1", "EfficientNetV2B0",
@@ -124,6 +131,7 @@ def networks() -> list[Network]:
         *(Network(name, "timm", shape, "survey") for name, shape in TIMM.items()),
         *(keras(name, "survey") for name in KERAS_SURVEY),
         *(Network(name, "timm", SMALL, "timm") for name in TIMM_MORE),
+        *(Network(name, "timm", shape, "hybrid") for name, shape in HYBRIDS.items()),
         *(keras(name, "keras") for name in KERAS_MORE),  # the smallest first
     ]
 

@@ -76,6 +76,7 @@ def page(records: list[dict[str, Any]]) -> str:
     measured = [record for record in records if record["result"]]
     parts = [INTRODUCTION, summary(records, measured)]
     titles = {"survey": "The 42 of the survey", "timm": "Twenty more of timm",
+              "hybrid": "Convolutions with attention or mixing, of timm",
               "keras": "keras.applications"}  # fmt: skip
     for group, title in titles.items():
         rows = [row for row in measured if row["group"] == group]

@@ -1,4 +1,4 @@
-"""Which CNNs convert, and how exactly: 97 architectures from three exporters, random weights.
+"""Which CNNs convert, and how exactly: 108 architectures from three exporters, random weights.
 
 Steps, each on what those before left in --folder; a network that fails or takes too long
 does not stop the run, and what is there already is not done again (--again does it again):
