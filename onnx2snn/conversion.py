@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from onnx2snn import __version__
@@ -18,6 +17,7 @@ from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.integer.build import to_integers
 from onnx2snn.options import check_options, check_precision, check_preference
 from onnx2snn.passes import normalise, to_proto
+from onnx2snn.passes.float32 import INTEGERS
 from onnx2snn.preparation import Preparation, Progress, prepare
 from onnx2snn.recipes import PREFERENCES, Recipe, find_recipe
 from onnx2snn.spiking_model import SpikingModel
@@ -234,13 +234,7 @@ def without_images(preparation: Preparation) -> str:
 
 def integer_inputs(ann: onnx.ModelProto) -> list[str]:
     """Names of the inputs that take whole numbers, weights among them."""
-    return [
-        value.name
-        for value in ann.graph.input
-        if np.issubdtype(
-            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type), np.integer
-        )
-    ]
+    return [value.name for value in ann.graph.input if value.type.tensor_type.elem_type in INTEGERS]
 
 
 def candidates(

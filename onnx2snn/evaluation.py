@@ -12,7 +12,6 @@ from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, 
 from onnx2snn.exit_score import exit_document, exit_rule
 from onnx2snn.journal import Journal, journal_path, make_key, model_digest
 from onnx2snn.measurement import Comparison, quantised_bits
-from onnx2snn.passes import normalise, to_proto
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.stand_in import to_ann
 from onnx2snn.totals import Totals
@@ -176,13 +175,7 @@ class _Evaluation:
         """Another ANN to compare with, if one is given."""
         if against is None:
             return None
-        source = against if isinstance(against, onnx.ModelProto) else load_model(against)
-        known = {value.name for value in source.graph.input}
-        shapes = {
-            name: shape for name, shape in self.network.input_shapes.items() if name in known
-        }  # a fixed batch, other types of floats and old operator sets are brought to one form
-        normal, _ = normalise(source, input_shapes=shapes, run=self.network.backend.compile)
-        model = to_proto(normal)
+        model = against if isinstance(against, onnx.ModelProto) else load_model(against)
         ours = list(self.network.plan.outputs)
         theirs = [output.name for output in model.graph.output]
         if theirs != ours:

@@ -12,7 +12,7 @@ from onnx2snn.costs import is_weighted, shapes_of, weights_met
 from onnx2snn.decision import is_classes
 from onnx2snn.energy import EnergyMeter
 from onnx2snn.exit_score import EarlyExitScore
-from onnx2snn.stand_in import equal_bits, to_ann
+from onnx2snn.stand_in import equal_bits, reference, to_ann
 from onnx2snn.totals import Totals, squares
 from onnx2snn_runtime.backends.base import Runner
 from onnx2snn_runtime.errors import DataError
@@ -50,7 +50,8 @@ class Measurement:
         self.early = EarlyExitScore(network) if task.early_exit else None
         compile_model = network.backend.compile
         stand_in = to_ann(network.model)
-        self.ann: Runner = compile_model(stand_in if task.against is None else task.against)
+        ann, self._weights = reference(network, task.against)
+        self.ann: Runner = compile_model(ann)
         names = [unit.name for unit in network.plan.stateful if unit.operator.spiking]
         levels = float(2 ** quantised_bits(network) - 1)
         quantised = to_ann(network.model, dict.fromkeys(names, levels))

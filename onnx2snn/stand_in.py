@@ -2,14 +2,39 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
-from onnx2snn_runtime.beside import array_of
+from onnx2snn.passes import normalise, to_proto
+from onnx2snn_runtime.beside import array_of, kept_alive
 from onnx2snn_runtime.format import DOMAIN, NEXT
+from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.neurons import COMPOSITES, parse_node, spelled_out
+
+
+def reference(
+    network: Network, against: onnx.ModelProto | None
+) -> tuple[onnx.ModelProto, list[NDArray[Any]]]:
+    """The ANN that a spiking network is compared with, and the weights beside it to be kept.
+
+    Args:
+        network: the spiking network.
+        against: another form of the ANN, as exporters write it: a fixed batch, other types of
+            floats and old operator sets are brought to one form. None: the one that the file
+            stands for.
+    """
+    if against is None:
+        ann = to_ann(network.model)
+    else:
+        known = {value.name for value in against.graph.input}
+        shapes = {name: shape for name, shape in network.input_shapes.items() if name in known}
+        normal, _ = normalise(against, input_shapes=shapes, run=network.backend.compile)
+        ann = to_proto(normal)
+    return ann, kept_alive(ann)
 
 
 def to_ann(

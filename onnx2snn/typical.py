@@ -19,7 +19,7 @@ from onnx2snn.journal import Journal
 from onnx2snn.pool_first import pool_last
 from onnx2snn.recipes import find_recipe
 from onnx2snn.rewrite import rewrite
-from onnx2snn.stand_in import to_ann
+from onnx2snn.stand_in import reference, to_ann
 from onnx2snn.totals import Totals
 from onnx2snn.walk import Walk
 from onnx2snn_runtime.backends import Runner
@@ -94,7 +94,7 @@ class RoundMeasurement:
         self.task, backend = task, network.backend
         self.network = Network(task.model, backend=backend, memory=network.memory)
         self.meter = EnergyMeter(self.network.model, self.network.plan)
-        ann = to_ann(network.model) if task.against is None else task.against
+        ann, self._weights = reference(network, task.against)
         self.ann: Runner | None = None if task.labelled else backend.compile(ann)
 
     def measure(self, piece: Piece) -> Totals:
