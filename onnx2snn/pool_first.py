@@ -5,8 +5,7 @@
 The neurons that pooling would drop are never built, so they send nothing. In the refining code this
 is exact at every step, as a neuron's target is f of its present input. In the rate code it is not:
 there the maximum of currents is not the maximum of their means, and pooling follows the neurons as
-lateral inhibition. A concatenation of channels in between is passed: each branch is pooled. So is
-a BatchNormalization that was left over, if its scales are positive.
+lateral inhibition. A concatenation of channels in between is passed: each branch is pooled.
 """
 
 from collections.abc import Collection
@@ -110,8 +109,6 @@ def _find(model: onnx.ModelProto) -> _Swap | None:
 
 def _commutes(node: NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
     """Whether the node is a nondecreasing function, the same all over a window."""
-    if node.op_type == "BatchNormalization" and node.input[1] in constants:
-        return bool((array_of(constants[node.input[1]]) > 0).all())
     entry = ACTIVATIONS.get(node.op_type)
     if entry is None:
         return False

@@ -19,8 +19,8 @@ def with_shapes(model):
     return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
 
 
-def pooled_net(act="Relu", scale=None, branches=1, readers=1, slope=None, seed=0, **pool):
-    """Conv, activation, perhaps BatchNormalization or Concat, MaxPool, Conv."""
+def pooled_net(act="Relu", branches=1, readers=1, slope=None, seed=0, **pool):
+    """Conv, activation, perhaps Concat, MaxPool, Conv."""
     b = networks.Builder(seed)
     parts = []
     for _ in range(branches):
@@ -33,12 +33,6 @@ def pooled_net(act="Relu", scale=None, branches=1, readers=1, slope=None, seed=0
         parts.append(b.add(act, [x, *extra]))
     x = parts[0] if branches == 1 else b.add("Concat", parts, axis=1)
     channels = 4 * branches
-    if scale is not None:
-        values = [np.full(channels, scale), np.full(channels, 0.3), np.zeros(channels)]
-        names = [b.weight(channels) for _ in range(4)]
-        for weight, value in zip(b.weights[-4:], [*values, np.ones(channels)], strict=True):
-            weight.CopyFrom(numpy_helper.from_array(value.astype(np.float32), weight.name))
-        x = b.add("BatchNormalization", [x, *names])
     y = b.add("MaxPool", [x], **{**POOL, **pool})
     y = b.conv(y, channels, 2, kernel=1)
     if readers > 1:
@@ -66,16 +60,15 @@ def run(model):
 @settings(deadline=None, max_examples=25)
 @given(
     act=st.sampled_from(["Relu", "LeakyRelu", "Sigmoid", "Tanh"]),
-    scale=st.sampled_from([None, 0.5, 2.0]),
     branches=st.integers(1, 3),
     kernel=st.integers(1, 3),
     stride=st.integers(1, 3),
     seed=st.integers(0, 99),
 )
-def test_moving_pooling_changes_nothing(act, scale, branches, kernel, stride, seed):
+def test_moving_pooling_changes_nothing(act, branches, kernel, stride, seed):
     pads = [kernel // 2] * 4
     geometry = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": pads}
-    model = pooled_net(act, scale if branches == 1 else None, branches, seed=seed, **geometry)
+    model = pooled_net(act, branches, seed=seed, **geometry)
     moved, count = pool_first(model)
     onnx.checker.check_model(moved, full_check=True)
     assert count >= 1
@@ -93,7 +86,6 @@ def test_moving_pooling_changes_nothing(act, scale, branches, kernel, stride, se
 @pytest.mark.parametrize(
     "options",
     [
-        {"scale": -1.0},  # the largest becomes the smallest
         {"readers": 2},  # the whole map is read as well
         {"act": "PRelu", "slope": -0.1},  # not monotone
         {"act": "Abs"},
@@ -131,3 +123,20 @@ def test_pooling_twice_comes_back_twice():
     back = pool_last(moved, {n.name for n in moved.graph.node if n.op_type == "Relu"})
     assert [n.op_type for n in back.graph.node] == [n.op_type for n in model.graph.node]
     assert np.array_equal(run(back), run(model))
+
+
+@pytest.mark.parametrize("recipe", ["refine", "fast"])
+def test_pooling_behind_an_activation_of_what_a_group_normalisation_left(recipe):
+    """Its gain and offset are a BatchNormalization that no weights can take up."""
+    b = networks.Builder(9)
+    x = b.conv("input", 3, 4)
+    x = b.add("GroupNormalization", [x, b.ones(4), b.weight(4)], num_groups=2)
+    x = b.add("MaxPool", [b.add("Relu", [x])], kernel_shape=[2, 2], strides=[2, 2])
+    x = b.add("Relu", [b.conv(x, 4, 5)])
+    flat = b.add("Flatten", [b.add("GlobalAveragePool", [x])])
+    source = b.model(b.add("Gemm", [flat, b.weight(5, 3)]), [3], opset=21)
+    images = networks.images(8)
+    model = onnx2snn.convert(source, calibration=images, recipe=recipe)
+    assert model.check.passed
+    steps = 16 if recipe == "refine" else 128
+    assert onnx2snn.evaluate(model, images, timesteps=steps)["steps"][0]["output_error"] < 0.02
