@@ -125,6 +125,44 @@ def test_a_keras_model_and_its_files_are_converted(tmp_path):
         assert main([*command, "-o", str(tmp_path / f"{name}.snn.onnx")]) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_gelu_of_keras(tmp_path):
+    """tf2onnx leaves an operator of TensorFlow in it, Erfc, between Transposes."""
+    keras = need("keras", "tensorflow", "tf2onnx")
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential([
+        layers.Input((8, 8, 3)), layers.Conv2D(6, 3, activation="gelu"),
+        layers.LayerNormalization(), layers.Conv2D(8, 3, activation="gelu"),
+        layers.GlobalAveragePooling2D(), layers.Dense(4),
+    ])  # fmt: skip
+    calibration, images = pictures(32, 1, channels_last=True), pictures(5, 2, channels_last=True)
+    spiking = onnx2snn.from_keras(model, calibration=calibration, recipe="refine")
+    expected = np.asarray(model(images))
+    assert relative(spiking.network().run(images, timesteps=16).logits, expected) < 1e-3
+    assert [layer.op for layer in spiking.layers if layer.role == "neuron"] == ["Gelu", "Gelu"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_torch_example_with_channels_last():
+    """The exporter writes as_strided then, as indices computed from the batch."""
+    torch = need("torch", "onnxscript")
+    nn = torch.nn
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)
+    ).eval()
+    example = torch.zeros(2, 8, 8, 3).permute(0, 3, 1, 2)
+    calibration, images = pictures(32, 1), pictures(5, 2)
+    spiking = onnx2snn.from_torch(module, example, calibration=calibration, recipe="refine")
+    expected = module(torch.from_numpy(images)).detach().numpy()
+    assert relative(spiking.network().run(images, timesteps=16).logits, expected) < 1e-3
+    assert not {"Gather", "Range", "Shape"} & {node.op_type for node in spiking.ann.graph.node}
+    assert onnx2snn.evaluate(spiking, images, timesteps=2)["steps"][0]["synops_per_image"] > 0
+
+
 @pytest.mark.parametrize(
     ("name", "content", "command"),
     [
