@@ -238,10 +238,12 @@ def is_exported(folder: Path, network: Network, exporter: str) -> bool:
     return was_exported(folder, network, exporter) and file.exists()
 
 
-def has_oracle(path: Path) -> bool:
-    """Whether onnxruntime can run the exported file, to compare with."""
-    export = path.with_name(path.name.replace(".result.", ".export."))
-    return bool(json.loads(export.read_text()).get("runs elsewhere", True))
+def has_oracle(folder: Path, network: Network, exporter: str) -> bool:
+    """Whether there is a file that onnxruntime can run, to compare with."""
+    if not is_exported(folder, network, exporter):
+        return False
+    record = record_path(folder, network, exporter, "export")
+    return bool(json.loads(record.read_text()).get("runs elsewhere", True))
 
 
 def convert_all(options: argparse.Namespace, chosen: list[Network]) -> None:
@@ -290,7 +292,7 @@ def measure_all(options: argparse.Namespace, chosen: list[Network]) -> None:
             if path.exists() and not options.again:
                 results.update(json.loads(path.read_text()))
                 continue
-            if not is_exported(options.folder, network, exporter) or not has_oracle(path):
+            if not has_oracle(options.folder, network, exporter):
                 continue
             first = exporter == network.exporters[0] or "errors" not in results
             result = in_child(

@@ -11,7 +11,7 @@ from pathlib import Path
 from onnx2snn import __version__
 from onnx2snn.completion import PrintCompletion
 from onnx2snn.recipes import PREFERENCES, RECIPES
-from onnx2snn_runtime.cli import guarded, say
+from onnx2snn_runtime.cli import add_global_arguments, guarded, say
 from onnx2snn_runtime.errors import ModelError
 from onnx2snn_runtime.limits import add_limit_arguments
 from onnx2snn_runtime.run_command import (
@@ -46,10 +46,7 @@ EXAMPLES = """examples:
 def build_parser() -> argparse.ArgumentParser:
     """The whole argument tree."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("-v", "--verbose", action="count", default=0, help="say more")
-    common.add_argument("-q", "--quiet", action="store_true", help="only the answer")
-    common.add_argument("--debug", action="store_true", help="show tracebacks")
-    common.add_argument("--version", action="version", version=f"onnx2snn {__version__}")
+    add_global_arguments(common, "onnx2snn")
     parser = argparse.ArgumentParser(
         prog="onnx2snn",
         description="Turn any trained ONNX CNN into a spiking neural network.",

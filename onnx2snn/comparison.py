@@ -12,8 +12,8 @@ from onnx2snn.conversion import read
 from onnx2snn.departure import first_departure
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.layer_statistics import LayerStatistics, refines
-from onnx2snn.passes import normalise, to_proto
 from onnx2snn.pool_first import pool_first
+from onnx2snn.stand_in import normal_form
 from onnx2snn.verify import class_agreement, relative_error
 from onnx2snn_runtime.backends import Runner
 from onnx2snn_runtime.errors import UsageError
@@ -105,10 +105,7 @@ def reference(
         UsageError: it is not the network that the SNN was made of.
     """
     source, digest = read(model)
-    inputs = [value.name for value in source.graph.input]
-    shapes = {name: shape for name, shape in network.input_shapes.items() if name in inputs}
-    normal, _ = normalise(source, input_shapes=shapes, run=network.backend.compile)
-    ann = to_proto(normal)
+    ann, weights = normal_form(source, network)
     if refines(network.metadata):
         ann, _ = pool_first(ann)  # as the conversion did
     if network.metadata.get("integer"):
@@ -128,7 +125,9 @@ def reference(
     notes = []
     if isinstance(model, str | Path) and stored and stored != digest:
         notes.append("the SNN was converted from another file than this one (sha256 differs)")
-    return network.backend.compile(with_outputs(ann, tensors)), notes
+    runner = network.backend.compile(with_outputs(ann, tensors))
+    del weights  # until here they had to stay
+    return runner, notes
 
 
 class _Outputs:

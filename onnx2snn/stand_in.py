@@ -23,17 +23,26 @@ def reference(
 
     Args:
         network: the spiking network.
-        against: another form of the ANN, as exporters write it: a fixed batch, other types of
-            floats and old operator sets are brought to one form. None: the one that the file
+        against: the ANN as an exporter wrote it, see `normal_form`; None: the one that the file
             stands for.
     """
-    if against is None:
-        ann = to_ann(network.model)
-    else:
-        known = {value.name for value in against.graph.input}
-        shapes = {name: shape for name, shape in network.input_shapes.items() if name in known}
-        normal, _ = normalise(against, input_shapes=shapes, run=network.backend.compile)
-        ann = to_proto(normal)
+    if against is not None:
+        return normal_form(against, network)
+    ann = to_ann(network.model)
+    return ann, kept_alive(ann)
+
+
+def normal_form(
+    source: onnx.ModelProto, network: Network
+) -> tuple[onnx.ModelProto, list[NDArray[Any]]]:
+    """The normal form of an ANN for the inputs of a network, and the weights beside it to be kept.
+
+    A fixed batch, other types of floats and old operator sets are brought to one form.
+    """
+    known = {value.name for value in source.graph.input}
+    shapes = {name: shape for name, shape in network.input_shapes.items() if name in known}
+    normal, _ = normalise(source, input_shapes=shapes, run=network.backend.compile)
+    ann = to_proto(normal)
     return ann, kept_alive(ann)
 
 

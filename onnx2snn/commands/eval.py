@@ -20,9 +20,9 @@ from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.run_command import (
     answers,
     archive,
-    backend_line,
     check_backend_arguments,
     open_network,
+    remarks,
 )
 
 BELOW_LIMIT = 1
@@ -71,7 +71,9 @@ def run(options: argparse.Namespace) -> int:
     if options.output:
         write_answers(network, data, result["steps"][-1]["t"], options)
     tell(result, options)
-    remark(network, data, options)
+    unlabelled = ["no labels: accuracy is not known"] if data.labels is None else []
+    for line in remarks(network, data, options, *unlabelled):
+        say(line)
     if options.max_drop is None:
         return 0
     return check_drop(result, options.max_drop)
@@ -99,15 +101,6 @@ def write_answers(
     )
     write_bytes_atomic(options.output, archive(outputs))
     say(f"wrote {options.output}", quiet=options.quiet)
-
-
-def remark(network: Network, data: InputData, options: argparse.Namespace) -> None:
-    """What people should know of the data, and of how the network has run."""
-    if options.verbose:
-        say(backend_line(network))
-    unlabelled = ["no labels: accuracy is not known"] if data.labels is None else []
-    for note in dict.fromkeys([*unlabelled, *data.notes, *network.notes]):
-        say(f"note: {note}", quiet=options.quiet)
 
 
 def tell(result: dict[str, Any], options: argparse.Namespace) -> None:

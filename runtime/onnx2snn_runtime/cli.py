@@ -93,16 +93,21 @@ def printable(text: str, limit: int | None = MAX_TEXT) -> str:
     return clean if limit is None or len(clean) <= limit else clean[:limit] + " …"
 
 
+def add_global_arguments(parser: argparse.ArgumentParser, program: str) -> None:
+    """Arguments of every command."""
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only the answer")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--version", action="version", version=f"{program} {__version__}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``onnx2snn-run``."""
     parser = argparse.ArgumentParser(
         prog="onnx2snn-run", description="Run a spiking network stored as an ONNX file."
     )
     add_run_arguments(parser)
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
-    parser.add_argument("-q", "--quiet", action="store_true", help="only the answer")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.add_argument("--version", action="version", version=f"onnx2snn-run {__version__}")
+    add_global_arguments(parser, "onnx2snn-run")
     options = parser.parse_args(arguments)
     return guarded(run_command, options, options.debug)
 

@@ -177,8 +177,6 @@ def _kept(
 def _rows_of(array: Array, images: int, rows: Array) -> Array:
     """A constant signal [1,N,*] or [1,k·N,*] of some of the images."""
     parts = array.shape[1] // images
-    if parts == 1:
-        return array[:, rows]
     spread = array.reshape(1, images, parts, *array.shape[2:])[:, rows]
     return spread.reshape(1, len(rows) * parts, *array.shape[2:])
 

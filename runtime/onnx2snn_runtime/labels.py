@@ -1,7 +1,7 @@
 """Labels of images: what forms are taken, and where they come from in a folder of pictures."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def labels_from_names(stems: Sequence[str]) -> tuple[Labels, tuple[str, ...]] | 
             largest = max(by_number)
             labels = np.array([number for number, _ in first], np.int64)
             if largest < MOST_CLASSES:
-                return labels, tuple(by_number.get(i, str(i)) for i in range(largest + 1))
+                return labels, names_by_number(by_number)
         return _numbered([name for _, name in first])
     last = [match[1] for match in map(_NUMBER_LAST.fullmatch, stems) if match]
     if last and len(last) == len(stems) and len(set(last)) > 1:
@@ -113,8 +113,17 @@ def _repeating(numbers: NDArray[np.int64]) -> tuple[Labels, tuple[str, ...]] | N
     """Of pairs of numbers [N,2] the column that repeats, and its numbers as names."""
     for column in numbers.T:
         if 1 < len(np.unique(column)) < len(column) and column.max() < MOST_CLASSES:
-            return column, tuple(map(str, range(int(column.max()) + 1)))
+            return column, names_by_number({number: str(number) for number in column.tolist()})
     return None
+
+
+def names_by_number(known: Mapping[int, str]) -> tuple[str, ...]:
+    """Names of the classes 0 to the largest; one without a name is called by its number.
+
+    >>> names_by_number({0: "cat", 2: "dog"})
+    ('cat', '1', 'dog')
+    """
+    return tuple(known.get(number, str(number)) for number in range(max(known) + 1))
 
 
 def _without_number(name: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnx2snn_runtime.disk import read_bytes_checked, shown
 from onnx2snn_runtime.errors import DataError, Onnx2SnnError, StorageError
-from onnx2snn_runtime.labels import MOST_CLASSES, Labels, labels_from_names
+from onnx2snn_runtime.labels import MOST_CLASSES, Labels, labels_from_names, names_by_number
 
 Picture = NDArray[np.uint8]
 
@@ -111,9 +111,8 @@ def _by_subfolder(root: Path, folders: list[Path], inside: list[list[Path]]) -> 
         notes.append(note)
     labels = np.repeat(np.array(numbers, np.int64), [len(paths) for paths in inside])
     paths = tuple(path for group in inside for path in group)
-    by_number = dict(zip(numbers, names, strict=True))
-    names = tuple(by_number.get(i, str(i)) for i in range(max(numbers) + 1))
-    return PictureFolder(root, paths, labels, names, tuple(notes))
+    all_names = names_by_number(dict(zip(numbers, names, strict=True)))
+    return PictureFolder(root, paths, labels, all_names, tuple(notes))
 
 
 def _folder_numbers(names: tuple[str, ...]) -> tuple[list[int], str]:

@@ -110,9 +110,14 @@ def open_network(options: argparse.Namespace) -> "Network":
     )
 
 
-def backend_line(network: "Network") -> str:
-    """Which backend it is, and why."""
-    return f"backend {network.backend.name}: {network.backend_reason}"
+def remarks(
+    network: "Network", data: "InputData", options: argparse.Namespace, *more: str
+) -> Iterator[str]:
+    """Lines about the backend, about the data and about how the network has run."""
+    if options.verbose:
+        yield f"backend {network.backend.name}: {network.backend_reason}"
+    if not options.quiet:
+        yield from (f"note: {n}" for n in dict.fromkeys([*more, *data.notes, *network.notes]))
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -143,11 +148,8 @@ def run_command(options: argparse.Namespace) -> int:
     if options.output:
         write_bytes_atomic(options.output, archive(outputs))
     show(options, outputs, timesteps, network.backend.name, exit_steps)
-    if options.verbose:
-        print(backend_line(network), file=sys.stderr)  # noqa: T201
-    if not options.quiet:
-        for note in dict.fromkeys([*data.notes, *network.notes]):
-            print(f"note: {note}", file=sys.stderr)  # noqa: T201
+    for line in remarks(network, data, options):
+        print(line, file=sys.stderr)  # noqa: T201
     return 0
 
 

@@ -100,6 +100,15 @@ def test_a_pt2_file_is_converted(tmp_path):
     assert (tmp_path / "net.snn.onnx").exists()
 
 
+def neurons_of_keras(model):
+    """Operators that spike, of a network that answers as Keras does."""
+    calibration, images = pictures(32, 1, channels_last=True), pictures(5, 2, channels_last=True)
+    spiking = onnx2snn.from_keras(model, calibration=calibration, recipe="refine")
+    expected = np.asarray(model(images))
+    assert relative(spiking.network().run(images, timesteps=16).logits, expected) < 1e-3
+    return [layer.op for layer in spiking.layers if layer.role == "neuron"]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_keras_model_and_its_files_are_converted(tmp_path):
@@ -113,12 +122,8 @@ def test_a_keras_model_and_its_files_are_converted(tmp_path):
         layers.Conv2D(8, 3, groups=2), layers.PReLU(shared_axes=[1, 2]),
         layers.GlobalAveragePooling2D(), layers.Dense(4),
     ])  # fmt: skip
-    calibration, images = pictures(32, 1, channels_last=True), pictures(5, 2, channels_last=True)
-    spiking = onnx2snn.from_keras(model, calibration=calibration, recipe="refine")
-    expected = np.asarray(model(images))
-    assert relative(spiking.network().run(images, timesteps=16).logits, expected) < 1e-3
-    assert [layer.op for layer in spiking.layers if layer.role == "neuron"] == ["Swish", "PRelu"]
-    np.save(tmp_path / "images.npy", calibration)
+    assert neurons_of_keras(model) == ["Swish", "PRelu"]
+    np.save(tmp_path / "images.npy", pictures(32, 1, channels_last=True))
     for name in ("net.keras", "net.h5"):
         model.save(tmp_path / name)
         command = [str(tmp_path / name), "--calibration", str(tmp_path / "images.npy"), "-q"]
@@ -127,7 +132,7 @@ def test_a_keras_model_and_its_files_are_converted(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_gelu_of_keras(tmp_path):
+def test_gelu_of_keras():
     """tf2onnx leaves an operator of TensorFlow in it, Erfc, between Transposes."""
     keras = need("keras", "tensorflow", "tf2onnx")
     keras.utils.set_random_seed(0)
@@ -137,11 +142,7 @@ def test_gelu_of_keras(tmp_path):
         layers.LayerNormalization(), layers.Conv2D(8, 3, activation="gelu"),
         layers.GlobalAveragePooling2D(), layers.Dense(4),
     ])  # fmt: skip
-    calibration, images = pictures(32, 1, channels_last=True), pictures(5, 2, channels_last=True)
-    spiking = onnx2snn.from_keras(model, calibration=calibration, recipe="refine")
-    expected = np.asarray(model(images))
-    assert relative(spiking.network().run(images, timesteps=16).logits, expected) < 1e-3
-    assert [layer.op for layer in spiking.layers if layer.role == "neuron"] == ["Gelu", "Gelu"]
+    assert neurons_of_keras(model) == ["Gelu", "Gelu"]
 
 
 @pytest.mark.slow
