@@ -112,6 +112,7 @@ def measure_balance(
     ann: onnx.ModelProto,
     ranges: Mapping[str, float],
     graded: Collection[str],
+    sums: Collection[str],
     batches: Iterable[Mapping[str, Any]],
     backend: Backend,
 ) -> Balance:
@@ -121,6 +122,7 @@ def measure_balance(
         ann: normalised network.
         ranges: neuron layers by output tensor, with their ranges.
         graded: outputs of the nonlinear operators between neurons.
+        sums: values that meet weights there (see ``costs.FanOut``).
         batches: images by input name.
         backend: where the ANN runs.
     """
@@ -148,7 +150,7 @@ def measure_balance(
             for name, values in expected.items():
                 distances[layer][name] += _sum_of_squares(decision_values(changed[name]), values)
 
-    fan_out = FanOut(ann, graded, PICOJOULE_MAC / PICOJOULE_AC)
+    fan_out = FanOut(ann, graded, sums, PICOJOULE_MAC / PICOJOULE_AC)
     measured = {}
     for layer in known:
         sends = active[layer] / images * np.maximum(fan_out.of(layer)[0], 1.0)

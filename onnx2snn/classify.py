@@ -16,6 +16,7 @@ from onnx2snn_runtime.errors import Finding, UnsupportedError
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.ops import OPERATORS, Law
 from onnx2snn_runtime.ops.behaviour import WEIGHTED, is_affine
+from onnx2snn_runtime.weighted import is_weighted, tensors_of_values, values_at_weights
 
 
 class Role(Enum):
@@ -36,6 +37,29 @@ class Placed:
     node: NodeProto
     role: Role
     moving: tuple[int, ...]
+
+
+def values_met(model: onnx.ModelProto, placed: Iterable[Placed], *, pools: bool) -> set[str]:
+    """Tensors between neurons that bring values to weights: sums over weights, graded outputs.
+
+    Args:
+        model: the network.
+        placed: its nodes.
+        pools: whether pooling hands on values, as in the refining code.
+    """
+    weights = {item.name: item for item in model.graph.initializer}
+    roles = {item.node.name: item.role for item in placed}
+
+    def sends_values(node: NodeProto) -> bool | None:
+        role = roles[node.name]
+        if role is Role.LINEAR:
+            return is_weighted(node, weights) or None
+        if role is Role.POOL:
+            return pools or None
+        return role is Role.GRADED
+
+    body = [item.node for item in placed if item.role is not Role.TAIL]
+    return values_at_weights(body, weights, tensors_of_values(body, sends_values))
 
 
 def classify(

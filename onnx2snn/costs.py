@@ -5,7 +5,7 @@ operator. It is found by sending ones backwards: from the output of a weighted o
 weights replaced by (weight ≠ 0), then back through the affine nodes in between.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from math import prod
 from typing import Any
 
@@ -19,8 +19,8 @@ from onnx2snn_runtime.format import DOMAIN
 from onnx2snn_runtime.neurons import parse_node
 from onnx2snn_runtime.nodes import attributes_of, run_node
 from onnx2snn_runtime.ops import OPERATORS, Law
-from onnx2snn_runtime.ops.behaviour import WEIGHTED
 from onnx2snn_runtime.plan import tensor_shape
+from onnx2snn_runtime.weighted import is_weighted, is_window_sum
 
 Array = NDArray[np.float64]
 OPSET = 18  # of the convolutions that count weights
@@ -89,43 +89,33 @@ def macs_between(model: onnx.ModelProto, layers: Collection[str]) -> dict[str, i
     return found
 
 
-def is_weighted(node: NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:
-    """Whether values meet weights here: not where a depthwise convolution adds up windows."""
-    stored = node.op_type in WEIGHTED and node.input[1] in weights
-    return stored and not is_window_sum(node, weights)
-
-
-def is_window_sum(node: NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:
-    """Whether this is a depthwise convolution of ones: average pooling in whole numbers."""
-    if node.op_type != "Conv" or node.input[1] not in weights or len(node.input) > 2:
-        return False
-    channels, *per_group = weights[node.input[1]].dims[:2]
-    group = attributes_of(node).get("group", 1)
-    depthwise = group == channels and per_group == [1]
-    return depthwise and bool((array_of(weights[node.input[1]]) == 1).all())
-
-
 class FanOut:
     """Fan-outs of the tensors of a spiking network, each computed once.
 
     A spike that reaches an operator with a state without meeting a weight counts one operation, as
-    on an identity shortcut, and so does one that reaches a graded operator. Anything else that is
-    not affine stops the count: there the tail begins for good.
+    on an identity shortcut, and so does one that reaches a value: the output of a nonlinear
+    operator, or a sum over weights that meets weights again. Anything else that is not affine stops
+    the count: there the tail begins for good.
 
     Args:
         model: the network.
         graded: outputs of nonlinear operators between neurons that have no state.
-        value_cost: what a spike that reaches such an operator costs besides, for each weight that
-            the values behind it meet on average.
+        sums: tensors at weights that hold sums over weights, or what became of such.
+        value_cost: what a spike that reaches one of these costs besides, for each weight that its
+            elements meet on average.
 
     Attributes:
         weighted_nodes: names of the weighted nodes that spikes have reached so far.
     """
 
     def __init__(
-        self, model: onnx.ModelProto, graded: Collection[str] = (), value_cost: float = 0.0
+        self,
+        model: onnx.ModelProto,
+        graded: Collection[str] = (),
+        sums: Collection[str] = (),
+        value_cost: float = 0.0,
     ) -> None:
-        self.graded, self.value_cost = graded, value_cost
+        self.graded, self.sums, self.value_cost = graded, sums, value_cost
         self.weighted_nodes: set[str] = set()
         self.weights = {item.name: item for item in model.graph.initializer}
         self.shapes = shapes_of(model)
@@ -146,10 +136,30 @@ class FanOut:
         """Fan-out of every element of ``tensor``, [1,*]."""
         if tensor not in self.known:
             total = np.zeros(self.shapes[tensor])
+            if tensor in self.sums:
+                total = total + self.of_arrival(tensor, total.size)
             for node in self.readers.get(tensor, []):
-                total = total + self.through(node, tensor)
+                if tensor not in self.sums or not is_weighted(node, self.weights):
+                    total = total + self.through(node, tensor)
             self.known[tensor] = total
         return self.known[tensor]
+
+    def of_value(self, tensor: str) -> Array:
+        """Multiplications of every element of a value, [1,*].
+
+        A sum is multiplied where it meets weights; where it is added to something else it is
+        counted there. The value of a nonlinear operator is sent on like a spike.
+        """
+        total = np.zeros(self.shapes[tensor])
+        for node in self.readers.get(tensor, []):
+            if tensor in self.graded or is_weighted(node, self.weights):
+                total = total + self.through(node, tensor)
+        return total
+
+    def of_arrival(self, tensor: str, sources: int) -> float:
+        """Fan-out of a spike that reaches a value from one of so many neurons."""
+        behind = self.of_value(tensor).sum() / sources if self.value_cost else 0.0
+        return 1.0 + self.value_cost * float(behind)
 
     def through(self, node: NodeProto, tensor: str) -> Array:
         """What ``tensor`` meets in and behind one of its readers."""
@@ -162,8 +172,7 @@ class FanOut:
             return weights_met(node, self.weights, self.shapes)
         total = np.zeros(self.shapes[tensor])
         if node.output[0] in self.graded:
-            behind = self.of(node.output[0]).sum() / total.size if self.value_cost else 0.0
-            return total + 1.0 + self.value_cost * behind
+            return total + self.of_arrival(node.output[0], total.size)
         entry = OPERATORS.get(node.op_type)
         if entry is None or entry.law not in _AFFINE:
             return total

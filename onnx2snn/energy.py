@@ -34,13 +34,18 @@ class EnergyMeter:
     def __init__(self, spiking: onnx.ModelProto, plan: Plan) -> None:
         self.plan = plan
         self.macs_by_node = multiplications(spiking)
-        graded = [name for unit in plan.units if isinstance(unit, Segment) for name in unit.graded]
-        fan_out = FanOut(spiking, graded)
+        segments = [unit for unit in plan.units if isinstance(unit, Segment)]
+        graded = [name for segment in segments for name in segment.graded]
+        sums = [name for segment in segments for name in segment.sums]
+        fan_out = FanOut(spiking, graded, sums)
         self.fan_out: dict[str, NDArray[np.float64]] = {}
         for unit in plan.stateful:
             if not unit.operator.is_readout:
                 self.fan_out[unit.name] = fan_out.of(unit.output).reshape(-1)
-        self.graded_fan_out = {name: fan_out.of(name).reshape(-1) for name in graded}
+        self.value_fan_out = {
+            name: fan_out.of_value(name).reshape(-1) for name in dict.fromkeys([*graded, *sums])
+        }
+        self.estimates = any(unit.operator.sends_estimates for unit in plan.stateful)
         head = {node.name for node in plan.head.model.graph.node} if plan.head else set()
         tail = {node.name for node in plan.tail.model.graph.node} if plan.tail else set()
         self.head_macs = sum(count for name, count in self.macs_by_node.items() if name in head)
@@ -114,7 +119,7 @@ class Traffic(Observer):
     Attributes:
         spikes: step to number of spikes, sent or taken back.
         synops: step to synaptic operations.
-        graded_macs: step to multiply-accumulates that graded values meet.
+        graded_macs: step to multiply-accumulates of values.
     """
 
     TABLES = ("spikes", "synops", "graded_macs")
@@ -126,14 +131,15 @@ class Traffic(Observer):
         self.graded_macs: defaultdict[int, float] = defaultdict(float)
         self.last: dict[str, Any] = {}
 
-    def observe_graded(self, name: str, first_step: int, values: Any) -> None:
-        """A changed value is sent on: one multiply-accumulate for each weight that it meets."""
+    def observe_values(self, name: str, first_step: int, values: Any) -> None:
+        """A value that is sent: one multiply-accumulate for each weight that it meets."""
         for offset, value in enumerate(values):
-            changed = value != self.last.get(name, 0)
-            fan_out = self.meter.graded_fan_out[name]
-            macs = float((changed.reshape(-1, fan_out.size) @ fan_out).sum())
+            sent = value != self.last.get(name, 0)
+            fan_out = self.meter.value_fan_out[name]
+            macs = float((sent.reshape(-1, fan_out.size) @ fan_out).sum())
             self.graded_macs[first_step + offset] += macs
-            self.last[name] = value
+            if self.meter.estimates:
+                self.last[name] = value
 
     def add(self, other: "Traffic") -> None:
         """Add what another one has counted."""

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from onnx2snn.calibrate import with_outputs
-from onnx2snn.costs import is_weighted, shapes_of, weights_met
+from onnx2snn.costs import shapes_of, weights_met
 from onnx2snn.decision import is_classes
 from onnx2snn.energy import EnergyMeter
 from onnx2snn.exit_score import EarlyExitScore
@@ -18,6 +18,7 @@ from onnx2snn_runtime.backends.base import Runner
 from onnx2snn_runtime.errors import DataError
 from onnx2snn_runtime.inputs import Piece
 from onnx2snn_runtime.network import Network
+from onnx2snn_runtime.weighted import is_weighted
 
 Array = Any
 

@@ -12,7 +12,7 @@ from onnx2snn.balance import Balance, measure_balance
 from onnx2snn.batch_statistics import Moments, expected_histograms
 from onnx2snn.calibrate import Histogram, LayerCalibration, collect, set_threshold
 from onnx2snn.calibration_images import CalibrationSource
-from onnx2snn.classify import Placed, Role, classify
+from onnx2snn.classify import Placed, Role, classify, values_met
 from onnx2snn.pool_first import pool_first
 from onnx2snn.reach import keep_reach
 from onnx2snn.recipes import Recipe, find_recipe
@@ -116,7 +116,8 @@ class Preparation:
         }
         images = replace(self.source, samples=min(BALANCE_IMAGES, self.source.samples))
         batches = images.batches(self.network, batch_size(self.network))
-        return measure_balance(self.network, layers, graded, batches, self.backend)
+        sums = values_met(self.network, self.placed, pools=True)
+        return measure_balance(self.network, layers, graded, sums, batches, self.backend)
 
     def images(self, count: int) -> dict[str, Any]:
         """The first calibration images by input name, at most ``count``."""

@@ -1,9 +1,9 @@
 """What share of a network's work is done by spikes, and what is not.
 
-Multiply-accumulates are *spiking* where only spikes arrive at the weights, *graded* where a graded
-operator sends values to them, and *static* in head and tail, once per image as in the ANN. Pooling
-hands on what it gets. Elements are the outputs of the operators between the first and the last
-neuron, by what these operators become.
+Multiply-accumulates are *spiking* where only spikes arrive at the weights, *graded* where values
+do, from a graded operator or from other weights with no neuron between, and *static* in head and
+tail, once per image as in the ANN. Pooling hands on what it gets. Elements are the outputs of the
+operators between the first and the last neuron, by what these operators become.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from typing import Any
 
 import onnx
 
-from onnx2snn.classify import Placed, Role
+from onnx2snn.classify import Placed, Role, values_met
 from onnx2snn.costs import multiplications, shapes_of
 
 ELEMENTS = {
@@ -66,18 +66,14 @@ def measure_work(ann: onnx.ModelProto, placed: list[Placed]) -> Work:
     macs = Counter(dict.fromkeys(("spiking", "graded", "static"), 0))
     elements = Counter(dict.fromkeys(ELEMENTS.values(), 0))
     shapes, weights = shapes_of(ann), multiplications(ann)
-    sends: dict[str, str] = {}  # tensor to the least spiking kind of signal in it
+    values = values_met(ann, placed, pools=False)
     for item in placed:
         node = item.node
-        arriving = {sends[name] for name in node.input if name in sends}
-        kind = "graded" if "graded" in arriving else "spiking"
-        if item.role in (Role.NEURON, Role.GRADED):
-            kind = "spiking" if item.role is Role.NEURON else "graded"
         if item.role in ELEMENTS:
-            sends.update((name, kind) for name in node.output if name)
             elements[ELEMENTS[item.role]] += sum(
                 prod(shapes.get(name, (0,))) for name in node.output if name
             )
+        kind = "graded" if item.role is Role.GRADED or node.input[0] in values else "spiking"
         once = item.role in (Role.HEAD, Role.TAIL)
         macs["static" if once else kind] += weights.get(node.name, 0)
     return Work(dict(macs), dict(elements))

@@ -26,8 +26,8 @@ class Observer(Protocol):
     def observe(self, unit: Stateful, first_step: int, outputs: Array, counts: Array) -> None:
         """``outputs`` [C,N,*] and spike ``counts`` [C,N,*] (None for graded operators)."""
 
-    def observe_graded(self, name: str, first_step: int, values: Array) -> None:
-        """``values`` [C,N,*] of a nonlinear operator without a state, in the refining code."""
+    def observe_values(self, name: str, first_step: int, values: Array) -> None:
+        """``values`` [C,N,*] of a tensor that costs multiplications (see ``Segment.values``)."""
         return
 
 
@@ -192,9 +192,8 @@ class Engine:
             if isinstance(unit, Segment):
                 values.update(run_merged(runner, values, unit.inputs))
                 if observer is not None:
-                    for name in unit.graded:
-                        graded = self.backend.to_host(values[name])
-                        observer.observe_graded(name, first, graded)
+                    for name in unit.values:
+                        observer.observe_values(name, first, self.shown(name, values[name]))
             else:
                 chunk = self.make_chunk(unit, runner, values, states, first)
                 if first == 1:
@@ -233,14 +232,15 @@ class Engine:
     def show(
         self, observer: Observer, unit: Stateful, first: int, outputs: Array, counts: Array
     ) -> None:
-        """Observers see float32 [C,N,*] on the host and in the usual order."""
-        outputs = self.backend.to_host(outputs).astype(np.float32, copy=False)
-        counts = None if counts is None else self.backend.to_host(counts)
-        if unit.output in self.blocked:
-            block = self.backend.channel_block
-            outputs = from_blocks(outputs, block)
-            counts = None if counts is None else from_blocks(counts, block)
+        """Observers see float32 outputs."""
+        outputs = self.shown(unit.output, outputs).astype(np.float32, copy=False)
+        counts = None if counts is None else self.shown(unit.output, counts)
         observer.observe(unit, first, outputs, counts)
+
+    def shown(self, name: str, array: Array) -> Array:
+        """A tensor [C,N,*] on the host and in the usual order."""
+        array = self.backend.to_host(array)
+        return from_blocks(array, self.backend.channel_block) if name in self.blocked else array
 
     def make_chunk(
         self,

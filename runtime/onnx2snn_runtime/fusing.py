@@ -69,7 +69,7 @@ class _Part:
     def hand_over(self, unit: Stateful) -> Stateful:
         """The neuron with the bias and the addition that stand in front of it here."""
         name = unit.inputs[0]
-        if self.reads[name] or name in self.given.graded:
+        if self.reads[name] or name in self.given.values:
             return unit
         kept, residual = self.take_addition(name)
         bias = self.take_bias(kept) if self.has_own_bias(kept, after=name) else None
@@ -95,7 +95,7 @@ class _Part:
     def has_own_bias(self, name: str, after: str) -> bool:
         """Whether a convolution with a bias makes a tensor for ``after`` alone."""
         node = self.makers.get(name)
-        if node is None or node.op_type != "Conv" or name in self.given.graded:
+        if node is None or node.op_type != "Conv" or name in self.given.values:
             return False
         alone = name == after or (name not in self.given.outputs and self.reads[name] <= 1)
         return alone and len(node.input) == 3 and node.input[2] in self.weights

@@ -29,6 +29,7 @@ class Segment:
         model: the part as a stateless ONNX model, batch first.
         graded: outputs of nonlinear operators, which stand between neurons in the refining code
             only; what they hand on are values, not spikes.
+        sums: values, too: tensors at weights that hold sums over weights.
     """
 
     level: int
@@ -36,6 +37,12 @@ class Segment:
     outputs: tuple[str, ...]
     model: onnx.ModelProto
     graded: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Tensors that hold values instead of spikes and cost multiplications, each once."""
+        return tuple(dict.fromkeys([*self.graded, *self.sums]))
 
     @property
     def reads(self) -> tuple[str, ...]:

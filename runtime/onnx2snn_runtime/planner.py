@@ -5,17 +5,18 @@ head, constant for a constant image. Stateless nodes of one level form one segme
 all timesteps of a chunk as one batch. The tail is what no stateful operator can be reached from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import onnx
 
 from onnx2snn_runtime.beside import array_of
-from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT
+from onnx2snn_runtime.format import DOMAIN, NEXT
 from onnx2snn_runtime.neurons import parse_node
 from onnx2snn_runtime.ops.behaviour import is_affine
 from onnx2snn_runtime.plan import Plan, Segment, Shape, Stateful, last_uses, tensor_shape
 from onnx2snn_runtime.spiking_checks import check_spiking
+from onnx2snn_runtime.weighted import is_weighted, tensors_of_values, values_at_weights
 from onnx2snn_runtime.wiring import node_reads
 
 FLOAT = onnx.TensorProto.FLOAT
@@ -68,6 +69,7 @@ class _Planner:
         """The whole plan."""
         levels, tail_nodes = self.place()
         nodes = self.graph.node
+        graded, sums = self.values([node for i, node in enumerate(nodes) if i not in tail_nodes])
         units: list[Segment | Stateful] = []
         highest = max(levels.values(), default=0)
         head = None
@@ -77,7 +79,7 @@ class _Planner:
                 if node.domain != DOMAIN and levels[i] == level and i not in tail_nodes
             ]  # fmt: skip
             if members:
-                segment = self.segment(level, members, self.graded(members) if level else ())
+                segment = self.segment(level, members, *((graded, sums) if level else ()))
                 if level == 0:
                     head = segment
                 else:
@@ -116,21 +118,44 @@ class _Planner:
         # what only the tail reads of the head may stay in the head: it is computed once
         return levels, tail
 
-    def graded(self, members: Sequence[int]) -> tuple[str, ...]:
-        """Outputs of those nodes that are not affine in what moves."""
-        found = []
-        for node in (self.graph.node[i] for i in members):
-            moving = [i for i, name in enumerate(node.input) if self.level_of.get(name, 0) > 0]
-            batched = self.shapes.get(node.output[0], ())[:1] == (BATCH,)
-            if moving and batched and not is_affine(node, moving, self.is_float):
-                found.append(node.output[0])
-        return tuple(found)
+    def values(self, nodes: Sequence[onnx.NodeProto]) -> tuple[set[str], set[str]]:
+        """Outputs of nodes that are not affine in what moves, and values that meet weights."""
+        graded = {node.output[0] for node in nodes if self.is_nonlinear(node)}
+
+        def sends_values(node: onnx.NodeProto) -> bool | None:
+            if node.domain == DOMAIN or not self.moving(node):
+                return False
+            weighted = is_weighted(node, self.initializers)
+            return weighted or node.output[0] in graded or None
+
+        values = tensors_of_values(nodes, sends_values)
+        sums = values_at_weights(nodes, self.initializers, values)
+        return set(filter(self.is_batch, graded)), set(filter(self.is_batch, sums))
+
+    def is_nonlinear(self, node: onnx.NodeProto) -> bool:
+        """Whether a stateless node is not affine in what moves."""
+        moving = self.moving(node)
+        return node.domain != DOMAIN and bool(moving) and not is_affine(node, moving, self.is_float)
+
+    def moving(self, node: onnx.NodeProto) -> list[int]:
+        """Indices of the inputs that change from step to step."""
+        return [i for i, name in enumerate(node.input) if self.level_of.get(name, 0) > 0]
+
+    def is_batch(self, name: str) -> bool:
+        """Whether a tensor holds images along its first axis, N or k·N."""
+        return isinstance(next(iter(self.shapes.get(name, ())), None), str)
 
     def is_float(self, name: str) -> bool:
         """Whether a tensor is float32, or nothing is known about it."""
         return self.types.get(name, FLOAT) in (FLOAT, 0)
 
-    def segment(self, level: int, members: Sequence[int], graded: tuple[str, ...] = ()) -> Segment:
+    def segment(
+        self,
+        level: int,
+        members: Sequence[int],
+        graded: Collection[str] = (),
+        sums: Collection[str] = (),
+    ) -> Segment:
         """The stateless nodes with these indices as a model of their own."""
         chosen = set(members)
         nodes = [self.graph.node[i] for i in members]
@@ -143,7 +168,8 @@ class _Planner:
             if i not in chosen
             for name in node_reads(node)
         } | set(self.outputs)
-        outputs = sorted((made & outside) | set(graded))
+        graded, sums = sorted(made.intersection(graded)), sorted(made.intersection(sums))
+        outputs = sorted((made & outside).union(graded, sums))
         weights = [item for name, item in self.initializers.items() if name in read]
         graph = onnx.helper.make_graph(
             nodes,
@@ -156,7 +182,7 @@ class _Planner:
         model = onnx.helper.make_model(
             graph, opset_imports=opsets, ir_version=self.model.ir_version
         )
-        return Segment(level, tuple(inputs), tuple(outputs), model, graded)
+        return Segment(level, tuple(inputs), tuple(outputs), model, tuple(graded), tuple(sums))
 
     def value(self, name: str) -> onnx.ValueInfoProto:
         """Type and shape of a tensor at the border of a segment."""

@@ -52,6 +52,23 @@ def forward_counts(model, layer_counts):
     return total
 
 
+def stepped(proto, images, tensor, timesteps):
+    """A tensor after each step, by stepping the file itself."""
+    watched = inline_local_functions(proto)
+    watched.graph.output.append(networks.helper.make_tensor_value_info(tensor, 1, None))
+    oracle = ReferenceEvaluator(watched)
+    names = [output.name for output in watched.graph.output]
+    feeds = {"input": images}
+    for value in watched.graph.input[1:]:
+        sizes = [d.dim_value or len(images) for d in value.type.tensor_type.shape.dim]
+        kind = networks.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        feeds[value.name] = np.zeros(sizes, kind)
+    for _ in range(timesteps):
+        results = dict(zip(names, oracle.run(None, feeds), strict=True))
+        feeds.update({name: results[name + ".next"] for name in list(feeds)[1:]})
+        yield results[tensor]
+
+
 def test_synops_are_spikes_times_true_fan_out():
     images = networks.images(6)
     model = onnx2snn.convert(strided_net(), calibration=images)
@@ -94,25 +111,47 @@ def test_changed_values_of_a_pool_between_refining_neurons_cost_multiplications(
     (step,) = onnx2snn.evaluate(model.network(), images, timesteps=[3])["steps"]
 
     (pool,) = (node for node in model.proto.graph.node if node.op_type == "MaxPool")
-    watched = inline_local_functions(model.proto)
-    watched.graph.output.append(networks.helper.make_tensor_value_info(pool.output[0], 1, None))
-    oracle = ReferenceEvaluator(watched)
-    names = [output.name for output in watched.graph.output]
-    feeds = {"input": images}
-    for value in watched.graph.input[1:]:
-        sizes = [d.dim_value or len(images) for d in value.type.tensor_type.shape.dim]
-        feeds[value.name] = np.zeros(sizes, np.float32)
     before, changed = 0.0, 0
-    for _ in range(3):
-        results = dict(zip(names, oracle.run(None, feeds), strict=True))
-        feeds.update({name: results[name + ".next"] for name in list(feeds)[1:]})
-        changed += int((results[pool.output[0]] != before).sum())
-        before = results[pool.output[0]]
+    for values in stepped(model.proto, images, pool.output[0], 3):
+        changed += int((values != before).sum())
+        before = values
     macs = multiplications(model.ann)
     head = macs[next(node.name for node in model.ann.graph.node if node.op_type == "Conv")]
     synops = 0.9 * step["synops_per_image"]
     values = 4.6 * (2 * changed / len(images) + head)  # each value meets two weights
     assert step["energy_uj"] == pytest.approx((synops + values) * 1e-6)
+
+
+def bottleneck_net():
+    """Relu, Conv, Conv with borders and nothing in between, Relu; 16 channels fill blocks."""
+    b = networks.Builder(6)
+    x = b.add("Relu", [b.conv("input", 3, 4)])
+    sums = b.conv(x, 4, 16, kernel=1)
+    x = b.add("Relu", [b.conv(sums, 16, 4, strides=[2, 2])])
+    return b.model(b.conv(x, 4, 2, kernel=1), [2, 4, 4]), sums
+
+
+@pytest.mark.parametrize("recipe", ["fast", "refine"])
+def test_sums_that_meet_weights_again_cost_multiplications(recipe):
+    """Spikes pay for the weights they meet; sums over these are values at the next weights."""
+    images = networks.images(40)
+    source, sums = bottleneck_net()
+    model = onnx2snn.convert(source, calibration=images, recipe=recipe)
+    network = model.network()
+    (step,) = onnx2snn.evaluate(network, images, timesteps=[3])["steps"]
+    spikes = network.run(images, timesteps=3, record=True).spikes
+    first, last = (spikes[layer.name] for layer in model.layers)
+    before, changed = 0.0, 0.0
+    for values in stepped(model.proto, images, sums, 3):
+        changed = changed + (values != before)
+        before = values if recipe == "refine" else 0.0
+
+    macs = forward_counts(model, {sums: changed}) / len(images)
+    head, _, again, _ = multiplications(model.ann).values()
+    synops = (16 * np.abs(first).sum() + 2 * np.abs(last).sum()) / len(images)
+    assert step["synops_per_image"] == pytest.approx(synops)
+    assert step["energy_uj"] == pytest.approx((0.9 * synops + 4.6 * (head + macs)) * 1e-6)
+    assert model.work.macs["graded"] == again
 
 
 def test_a_chain_of_shapes_has_the_fan_out_of_the_constant_that_it_is():

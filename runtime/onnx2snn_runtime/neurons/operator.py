@@ -148,6 +148,7 @@ class StatefulOperator(ABC):
     elementwise: ClassVar[bool] = False  # every neuron by itself, wherever it lies in memory
     is_readout: ClassVar[bool] = False  # stands at the edge into the tail, is no layer
     sends_counts: ClassVar[bool] = False  # y is the spike count, not the count times the threshold
+    sends_estimates: ClassVar[bool] = False  # y is all that was sent so far
     starts: ClassVar[Mapping[str, str]] = {}  # state to the stored input that it begins with
     state_type: ClassVar[int] = TensorProto.FLOAT
     activations: ClassVar[tuple[str, ...]] = ()  # that a spiking law knows; empty: all

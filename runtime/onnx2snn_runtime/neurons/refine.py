@@ -32,6 +32,7 @@ class Refine(StatefulOperator):
 
     spiking = True
     elementwise = True
+    sends_estimates = True
     parameters: ClassVar[Mapping[str, Range]] = {
         "burst_limit": Range(1, MAX_BURST_LIMIT, whole=True),
         "growth": Range(0, 16, whole=True),
