@@ -100,6 +100,9 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
                        help="a threshold for every channel (default: see the recipe)")  # fmt: skip
     group.add_argument("--per-layer", dest="per_channel", action="store_false",
                        help="one threshold for all of a layer")  # fmt: skip
+    parser.add_argument("--relays", action=argparse.BooleanOptionalAction, default=None,
+                        help="neurons where weights would meet values: behind gates and in "
+                        "linear bottlenecks (default: with --target-drop)")  # fmt: skip
     parser.add_argument("--target-drop", type=float, metavar="PTS",
                         help="search the least energy that loses at most these")  # fmt: skip
     parser.add_argument("--max-timesteps", type=int, default=8, help="for --target-drop (8)")

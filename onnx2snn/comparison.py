@@ -12,7 +12,7 @@ from onnx2snn.conversion import read
 from onnx2snn.departure import first_departure
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.layer_statistics import LayerStatistics, refines
-from onnx2snn.pool_first import pool_first
+from onnx2snn.preparation import arranged
 from onnx2snn.stand_in import normal_form
 from onnx2snn.verify import class_agreement, relative_error
 from onnx2snn_runtime.backends import Runner
@@ -106,10 +106,10 @@ def reference(
     """
     source, digest = read(model)
     ann, weights = normal_form(source, network)
-    if refines(network.metadata):
-        ann, _ = pool_first(ann)  # as the conversion did
     if network.metadata.get("integer"):
-        ann = with_neurons_between(ann)  # as the conversion did
+        ann = with_neurons_between(ann)
+    relays = (network.metadata.get("recipe") or {}).get("relays", False)
+    ann = arranged(ann, refine=refines(network.metadata), relays=relays)
     made = {name for node in ann.graph.node for name in node.output}
     ours, theirs = list(network.plan.outputs), [output.name for output in ann.graph.output]
     missing = [name for name in tensors if name not in made]

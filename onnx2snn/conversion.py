@@ -3,6 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def convert(
     target_drop: float | None = None,
     max_timesteps: int = MAX_TIMESTEPS,
     prefer: str = PREFERENCES[0],
+    relays: bool | None = None,
     preprocess: str | Preprocessings | Mapping[str, str] | None = None,
     input_shapes: Mapping[str, Sequence[int | str]] | None = None,
     exit_loss: float = DEFAULT_LOSS,
@@ -82,6 +84,9 @@ def convert(
         max_timesteps: steps at most, for ``target_drop``.
         prefer: for ``target_drop``: ``energy``, or ``latency``: the fewest steps instead of the
             least energy, and as much as possible after the first one, for early exit.
+        relays: neurons stand in front of weights that would meet values: sums over other weights,
+            or what gates send (see ``onnx2snn.relays``). Default: for ``target_drop`` that prefers
+            energy, and where ``precision`` needs them.
         preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``; for
             several inputs also a mapping by their names.
         input_shapes: sizes of dynamic inputs, batch first.
@@ -103,14 +108,16 @@ def convert(
         DataError: the calibration images do not fit.
         UsageError: an option is out of range.
     """
+    if relays is None and target_drop is not None:
+        relays = prefer == "energy"
     starts = [
         (find_recipe(entry) if isinstance(entry, str) else entry).with_options(
             burst_limit=burst, v0=v0, scale=scale, rule=threshold, percentile=percentile,
-            per_channel=per_channel,
+            per_channel=per_channel, relays=relays,
         )
         for entry in candidates(recipe, target_drop, precision)
     ]  # fmt: skip
-    check_precision(precision, starts)
+    check_precision(precision, starts, relays)
     check_options(starts, calibration_samples, target_drop, max_timesteps, exit_loss)
     check_preference(prefer, target_drop)
     engine, _ = open_backend(backend)
@@ -137,11 +144,15 @@ def convert(
     check_shapes(network)
     refuse_constant(source, network)
     statistics = read_statistics(ann, network) if source.is_noise else {}
-    prepared = [
-        (prepare(network, start.code, source, engine, progress, statistics=statistics,
-                 strict=strict, allow_analog=allow_analog), start)
+    preparations = [
+        prepare(network, start, source, engine, progress, statistics=statistics, strict=strict,
+                allow_analog=allow_analog)
         for start in starts
     ]  # fmt: skip
+    prepared = [
+        (item, replace(start, relays=item.has_relays))
+        for item, start in zip(preparations, starts, strict=True)
+    ]
     tuning = None
     (preparation, settings), *_ = prepared
     for strange in doubts(source, preparation):

@@ -10,7 +10,7 @@ from onnx2snn_runtime.errors import UsageError
 LARGEST_TIMESTEPS = 32
 
 
-def check_precision(precision: str, recipes: Sequence[Recipe]) -> None:
+def check_precision(precision: str, recipes: Sequence[Recipe], relays: bool | None) -> None:
     """Refuse an unknown precision, and one that a recipe cannot have.
 
     Raises:
@@ -19,6 +19,11 @@ def check_precision(precision: str, recipes: Sequence[Recipe]) -> None:
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
         raise UsageError(f"--precision must be one of {known}, got {precision!r}")
+    if precision == "int8" and relays is False:
+        raise UsageError(
+            "whole numbers need relays between weights and weights, and --no-relays is given",
+            advice="leave out --no-relays, or give --precision float",
+        )
     for entry in recipes:
         if precision == "int8" and entry.code == "refine":
             raise UsageError(

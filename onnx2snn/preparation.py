@@ -16,6 +16,7 @@ from onnx2snn.classify import Placed, Role, classify, values_met
 from onnx2snn.pool_first import pool_first
 from onnx2snn.reach import keep_reach
 from onnx2snn.recipes import Recipe, find_recipe
+from onnx2snn.relays import is_relay, with_relays
 from onnx2snn.rewrite import rewrite
 from onnx2snn_runtime.backends import Backend, Runner
 from onnx2snn_runtime.parts import count_images, window
@@ -78,12 +79,17 @@ class Preparation:
         return rewrite(self.network, self.placed, thresholds, recipe), thresholds
 
     @property
+    def has_relays(self) -> bool:
+        """Whether neurons stand where weights would meet values."""
+        return any(is_relay(item.node) for item in self.placed)
+
+    @property
     def typical(self) -> dict[str, Any]:
         """What a file must say for `typical_network` to be made from it, as JSON data."""
         recipe = find_recipe("if")
         thresholds = {}
         for item in self.placed:
-            if item.role is Role.NEURON:
+            if item.role is Role.NEURON and not is_relay(item.node):
                 name, rank = item.node.name, 1  # one threshold per layer, whatever the rank
                 histogram = self.unpooled.get(name) or self.histograms[item.node.output[0]]
                 found = set_threshold(histogram, rank, recipe)
@@ -132,9 +138,19 @@ class Preparation:
         return {name: np.concatenate([part[name] for part in parts])[:size] for name in parts[0]}
 
 
+def arranged(network: onnx.ModelProto, *, refine: bool, relays: bool) -> onnx.ModelProto:
+    """The same function as a recipe needs it.
+
+    In the refining code pooling goes in front of activations; relays stand where they are wanted.
+    """
+    if refine:
+        network, _ = pool_first(network)
+    return with_relays(network, pools=refine) if relays else network
+
+
 def prepare(
     network: onnx.ModelProto,
-    code: str,
+    recipe: Recipe,
     source: CalibrationSource,
     backend: Backend,
     progress: Progress,
@@ -147,7 +163,7 @@ def prepare(
 
     Args:
         network: the ANN in its normal form.
-        code: ``rate`` or ``refine``; for the latter pooling goes in front of activations.
+        recipe: the recipe to start from.
         source: the calibration images.
         backend: where the ANN runs.
         progress: is told how many images are done.
@@ -160,8 +176,7 @@ def prepare(
         DataError: the images do not fit.
     """
     original = network
-    if code == "refine":
-        network, _ = pool_first(network)
+    network = arranged(network, refine=recipe.code == "refine", relays=recipe.relays)
     placed = classify(network, strict=strict, allow_analog=allow_analog)
     layers = [item.node.output[0] for item in placed if item.role is Role.NEURON]
     done = 0

@@ -33,6 +33,7 @@ class Recipe:
             correct, finer more spikes.
         unevenness: exponent of the factors that balance layers; 1 for the least energy, 0 for
             units that are the same part of every layer's range.
+        relays: neurons stand in front of weights that would meet values (``relays``).
         recommended_timesteps: steps recommended without tuning.
         summary: one line for ``--help``.
     """
@@ -51,6 +52,7 @@ class Recipe:
     precision: float | None = None
     first_unit: float = 1.0 / 6
     unevenness: float = 1.0
+    relays: bool = False
     recommended_timesteps: int = 4
     summary: str = ""
 

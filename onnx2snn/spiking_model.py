@@ -19,6 +19,8 @@ from onnx2snn_runtime.files import save_model
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import tensor_shape
 
+WORTH_RELAYS = 0.05  # share of MACs that meet values
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -149,13 +151,18 @@ class SpikingModel:
     def summary(self) -> str:
         """A short account in plain text."""
         roles = [layer.role for layer in self.layers]
+        work = self.work
+        hints = []
+        if work.share("graded") >= WORTH_RELAYS and not self.recipe.relays:
+            hints.append("--relays puts neurons in front of the weights of these graded MACs")
         macs = sum(multiplications(self.ann).values())
         lines = [
             f"recipe {self.recipe.name}, burst limit {self.recipe.burst_limit}, "
             f"recommended T = {self.recipe.recommended_timesteps}",
             f"layers: {roles.count('neuron')} spiking, {roles.count('pool')} pooling, "
             f"{roles.count('graded')} graded; {macs / 1e6:.3g} M MACs per image",
-            self.work.text,
+            work.text,
+            *hints,
             f"check: {self.check.text}",
         ]
         if self.integer is not None:

@@ -60,6 +60,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
             target_drop=options.target_drop,
             max_timesteps=options.max_timesteps,
             prefer=options.prefer,
+            relays=options.relays,
             preprocess=parse_all(options.preprocess),
             input_shapes=parse_shapes(options.input_shape),
             exit_loss=options.exit_loss,

@@ -5,6 +5,7 @@ import warnings
 import networks
 import numpy as np
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 from small_graphs import graphs
 
@@ -17,13 +18,14 @@ IMAGES = networks.images(16, seed=3, shape=(2, 6, 6))
 
 
 @settings(max_examples=40)
-@given(model=graphs())
-def test_convert_refuses_or_approaches(model):
+@given(model=graphs(), relays=st.booleans())
+def test_convert_refuses_or_approaches(model, relays):
     expected = ReferenceEvaluator(model).run(None, {"input": IMAGES})[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            spiking = convert(model, calibration=IMAGES, threshold="max", backend="numpy")
+            spiking = convert(model, calibration=IMAGES, threshold="max", relays=relays,
+                              backend="numpy")  # fmt: skip
         except Onnx2SnnError as refusal:
             assert str(refusal)
             return

@@ -385,7 +385,7 @@ def test_a_neuron_stands_between_weights_and_weights():
     model = network_of(("Conv", {}), ("Conv", {}), ("Relu", {}))
     result = whole(model, threshold="max")
     names = [layer.output for layer in result.layers if layer.op == "Clip"]
-    assert names == ["conv_2.spikes"]  # between the two convolutions, and nowhere else
+    assert names == ["conv_2.relay"]  # between the two convolutions, and nowhere else
     assert result.check.passed
     assert max(layer.error for layer in result.layers) < 0.05
 

@@ -1,0 +1,99 @@
+"""Relay neurons: the identity as a neuron, in front of weights that would meet values.
+
+Values are what gates and other graded operators send, and sums over weights that meet weights again
+with no activation in between, as in the linear bottlenecks of MobileNetV2. A value costs a
+multiplication for every weight, at every step in which it changes. A relay is a Clip without
+bounds: it spikes like any other activation, in both directions, and costs an error of its own.
+"""
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from onnx2snn.classify import classify, values_met
+from onnx2snn.rewrite import HUGE
+from onnx2snn_runtime.format import BATCH
+from onnx2snn_runtime.plan import tensor_shape
+from onnx2snn_runtime.weighted import is_weighted
+
+LOW, HIGH = "relay.low", "relay.high"
+
+
+def with_relays(network: onnx.ModelProto, *, pools: bool) -> onnx.ModelProto:
+    """A normalised network with a relay wherever values between neurons meet weights.
+
+    Args:
+        network: the ANN in its normal form; it is not changed.
+        pools: whether pooling hands on values, as in the refining code.
+    """
+    relays = Relays(network)
+    weights = {item.name: item for item in relays.graph.initializer}
+    met = values_met(network, classify(network, allow_analog=True), pools=pools)
+    met = {name for name in met if relays.shapes[name][:1] == (BATCH,)}  # a state for every image
+    for node in relays.nodes:
+        if is_weighted(node, weights) and node.input[0] in met:
+            node.input[0] = relays.behind(node.input[0])
+    return relays.finished()
+
+
+def is_relay(node: NodeProto) -> bool:
+    """Whether a node of the ANN is a relay."""
+    return node.op_type == "Clip" and list(node.input[1:]) == [LOW, HIGH]
+
+
+def without_relays(network: onnx.ModelProto) -> onnx.ModelProto:
+    """A network with relays as it was without; it is not changed."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(network)
+    relays = [node for node in bare.graph.node if is_relay(node)]
+    sources = {node.output[0]: node.input[0] for node in relays}
+    for node in relays:
+        bare.graph.node.remove(node)
+    for node in bare.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = sources.get(name, name)
+    return bare
+
+
+class Relays:
+    """A copy of a network into which relays are put, one behind a tensor at most.
+
+    Attributes:
+        graph: its graph.
+        nodes: the nodes that it had; what they read may be changed.
+    """
+
+    def __init__(self, network: onnx.ModelProto) -> None:
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(network)
+        self.graph = self.model.graph
+        self.nodes = list(self.graph.node)
+        values = [*self.graph.value_info, *self.graph.output]
+        self.shapes = {value.name: tensor_shape(value) for value in values}
+        self.made: dict[str, NodeProto] = {}
+
+    def behind(self, tensor: str) -> str:
+        """Output of the relay behind a tensor."""
+        output = f"{tensor}.relay"
+        if tensor not in self.made:
+            self.made[tensor] = helper.make_node("Clip", [tensor, LOW, HIGH], [output], output)
+            self.graph.value_info.append(
+                helper.make_tensor_value_info(output, TensorProto.FLOAT, self.shapes[tensor])
+            )
+        return output
+
+    def finished(self) -> onnx.ModelProto:
+        """The network with its relays, each right behind what it reads."""
+        if not self.made:
+            return self.model
+        nodes = []
+        for node in self.nodes:
+            nodes.append(NodeProto.FromString(node.SerializeToString()))
+            nodes.extend(self.made[name] for name in node.output if name in self.made)
+        del self.graph.node[:]
+        self.graph.node.extend(nodes)
+        for name, value in ((LOW, -HUGE), (HIGH, HUGE)):
+            self.graph.initializer.append(
+                numpy_helper.from_array(np.array(value, np.float32), name)
+            )
+        return self.model
