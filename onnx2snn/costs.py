@@ -7,6 +7,7 @@ weights replaced by (weight ≠ 0), then back through the affine nodes in betwee
 
 from collections.abc import Callable, Collection
 from math import prod
+from string import ascii_letters
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from onnx2snn_runtime.neurons import parse_node
 from onnx2snn_runtime.nodes import attributes_of, run_node
 from onnx2snn_runtime.ops import OPERATORS, Law
 from onnx2snn_runtime.plan import tensor_shape
-from onnx2snn_runtime.weighted import is_weighted, is_window_sum
+from onnx2snn_runtime.weighted import is_weighted, is_window_sum, sides, signal_at
 
 Array = NDArray[np.float64]
 OPSET = 18  # of the convolutions that count weights
@@ -58,7 +59,7 @@ def multiplications(model: onnx.ModelProto) -> dict[str, int]:
     return {
         node.name: int(back.sum())
         for node in model.graph.node
-        if is_weighted(node, weights) and node.input[0] in shapes
+        if signal_at(node, weights) in shapes
         for back in [weights_met(node, weights, shapes)]
     }
 
@@ -263,15 +264,23 @@ def _average(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Arra
 def weights_met(
     node: NodeProto, weights: dict[str, onnx.TensorProto], shapes: dict[str, tuple[int, ...]]
 ) -> Array:
-    """Number of nonzero weights that each input element of a weighted node meets, [1,*]."""
-    array = array_of(weights[node.input[1]])
+    """Number of nonzero weights that each input element of a weighted node meets, [1,*].
+
+    This is the transpose of the node, with weights replaced by (weight ≠ 0), applied to ones.
+    """
+    found = sides(node, weights)
+    assert found is not None
+    signal, stored = found
     attributes = attributes_of(node)
-    shape, out = shapes[node.input[0]], shapes[node.output[0]]
-    if node.op_type in ("Gemm", "MatMul"):
-        rows = np.count_nonzero(array.T if attributes.get("transB", 0) else array, axis=-1)
-        return np.broadcast_to(rows, shape).astype(np.float64)
-    mask = (array != 0).astype(np.float64)
+    shape, out = shapes[node.input[signal]], shapes[node.output[0]]
+    mask = (array_of(weights[node.input[stored]]) != 0).astype(np.float64)
     ones = np.ones(out)
+    if node.op_type == "Gemm":
+        return _matrices_met(mask.T if attributes.get("transB", 0) else mask, 0, ones, shape)
+    if node.op_type == "MatMul":
+        return _matrices_met(mask, signal, ones, shape)
+    if node.op_type == "Einsum":
+        return _products_met(attributes["equation"].decode(), found, mask, ones, shape)
     if node.op_type == "Conv":
         return _transposed(mask, attributes, int(attributes.get("group", 1)), shape, ones)
     allowed = ("strides", "pads", "dilations", "group", "kernel_shape")
@@ -279,6 +288,62 @@ def weights_met(
     forward = helper.make_node("Conv", ["x", "w"], ["y"], **kept)
     result: Array = run_node(forward, {"x": ones, "w": mask}, OPSET)[0]
     return result
+
+
+def _matrices_met(mask: Array, signal: int, ones: Array, shape: tuple[int, ...]) -> Array:
+    """Transpose of a product with matrices ``mask`` on the other side, applied to ``ones``."""
+    if mask.ndim == 1:  # a vector is a matrix of one column, or of one row on the left
+        mask = mask[:, np.newaxis] if signal == 0 else mask[np.newaxis]
+        ones = np.expand_dims(ones, -1 if signal == 0 else -2)
+    back = mask.swapaxes(-1, -2)
+    met: Array = ones @ back if signal == 0 else back @ ones
+    return _summed_to(met, shape)
+
+
+def _summed_to(array: Array, shape: tuple[int, ...]) -> Array:
+    """Sum over the axes that broadcasting has added or stretched."""
+    array = array.sum(axis=tuple(range(array.ndim - len(shape))))
+    stretched = [axis for axis, size in enumerate(shape) if size == 1 != array.shape[axis]]
+    return np.broadcast_to(array.sum(axis=tuple(stretched), keepdims=True), shape)
+
+
+def _products_met(
+    equation: str, found: tuple[int, int], mask: Array, ones: Array, shape: tuple[int, ...]
+) -> Array:
+    """Transpose of an Einsum of two inputs, applied to ``ones``."""
+    signal, stored = found
+    ranks = {signal: len(shape), stored: mask.ndim}
+    *terms, result = einsum_terms(equation, [ranks[0], ranks[1]])
+    letters = "".join(dict.fromkeys(terms[signal]))
+    met = np.zeros(shape)
+    back = f"{result},{terms[stored]},{terms[signal]}->{letters}"
+    diagonal = np.einsum(f"{terms[signal]}->{letters}", met)  # a view; a letter may stand twice
+    diagonal[...] = np.einsum(back, ones, mask, np.ones(shape))
+    return met
+
+
+def einsum_terms(equation: str, ranks: list[int]) -> list[str]:
+    """Indices of the inputs and of the result, with letters instead of dots.
+
+    >>> einsum_terms("...c, cd -> ...d", [3, 2]), einsum_terms("ij,jk", [2, 2])
+    (['YZc', 'cd', 'YZd'], ['ij', 'jk', 'ik'])
+    """
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow:
+        once = sorted(c for c in set(left) - {",", "."} if left.count(c) == 1)
+        result = ("..." if "..." in left else "") + "".join(once)
+    spare = [letter for letter in reversed(ascii_letters) if letter not in equation]
+    hidden = max(
+        rank - len(term.replace("...", "")) if "..." in term else 0
+        for term, rank in zip(terms, ranks, strict=True)
+    )
+    dots = "".join(reversed(spare[:hidden]))
+    found = [
+        term.replace("...", dots[hidden - (rank - len(term.replace("...", ""))) :])
+        for term, rank in zip(terms, ranks, strict=True)
+    ]
+    return [*found, result.replace("...", dots)]
 
 
 def _transposed(

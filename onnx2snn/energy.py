@@ -5,7 +5,7 @@ Figures per operation: 45 nm, Horowitz, ISSCC 2014. Only arithmetic is counted, 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from onnx2snn.costs import FanOut, multiplications
 from onnx2snn_runtime.engine import Observer
+from onnx2snn_runtime.interpreter import Interpreter
 from onnx2snn_runtime.plan import Plan, Segment, Stateful
 
 PICOJOULE_MAC = 4.6  # float32 multiply 3.7 + add 0.9
@@ -68,23 +69,45 @@ class EnergyMeter:
         """Multiply-accumulates of the ANN per image."""
         return sum(self.macs_by_node.values())
 
-    def shared_thresholds(self) -> dict[str, Any]:
-        """Pooling layer to the threshold that all its sources share, where they do."""
-        makers = {unit.output: unit for unit in self.plan.stateful}
-        shared: dict[str, Any] = {}
+    def shared_thresholds(self) -> dict[str, NDArray[np.float64]]:
+        """Pooling layer to the thresholds of what it sends, where what it compares shares them."""
+        sent: dict[str, NDArray[np.float64]] = {}  # tensor to the thresholds of its neurons, [1,*]
+        shared = {}
         for unit in self.plan.stateful:
-            source = makers.get(unit.inputs[0])
-            if unit.operator.family != "LIPool" or source is None:
-                continue
-            if source.name in shared:
-                shared[unit.name] = shared[source.name]
-            elif source.operator.sends_counts:
-                shared[unit.name] = 1.0
-            elif source.threshold is not None and np.size(source.threshold) == 1:
-                shared[unit.name] = float(np.asarray(source.threshold).reshape(-1)[0])
-            elif source.threshold is not None:
-                shared[unit.name] = np.asarray(source.threshold)
+            if unit.operator.family == "LIPool":
+                found = self.pooled_threshold(unit, sent)
+                if found is not None:
+                    shared[unit.name] = sent[unit.output] = found
+            elif unit.operator.sends_counts:
+                sent[unit.output] = np.ones(self.sizes(unit.output))
+            elif unit.threshold is not None:
+                sent[unit.output] = np.broadcast_to(unit.threshold, self.sizes(unit.output))
         return shared
+
+    def pooled_threshold(
+        self, unit: Stateful, sent: Mapping[str, NDArray[np.float64]]
+    ) -> NDArray[np.float64] | None:
+        """The thresholds of what pooling compares, [1,*], or None if some differ in a window."""
+        sources = [sent.get(unit.inputs[index]) for index in unit.operator.signature.moving]
+        known = [source for source in sources if source is not None]
+        if len(known) < len(sources):
+            return None
+        pool = Interpreter(unit.operator.base_model(self.plan.opset))
+        names = unit.operator.base_inputs()
+
+        def largest(sign: float) -> NDArray[np.float64]:
+            feeds = {names[index]: array for index, array in unit.constants.items()}
+            for index, source in zip(unit.operator.signature.moving, known, strict=True):
+                feeds[names[index]] = np.float32(sign) * source.astype(np.float32)
+            (result,) = pool(feeds).values()
+            return sign * np.asarray(result, np.float64)
+
+        most, least = largest(1.0), largest(-1.0)
+        return most if np.array_equal(most, least) else None
+
+    def sizes(self, tensor: str) -> tuple[int, ...]:
+        """Shape of a tensor for one image."""
+        return 1, *(size for size in self.plan.shapes[tensor][1:] if isinstance(size, int))
 
     def observer(self) -> "Traffic":
         """Counts what is sent while some images run; ``add`` takes it in."""

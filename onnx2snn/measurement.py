@@ -18,7 +18,7 @@ from onnx2snn_runtime.backends.base import Runner
 from onnx2snn_runtime.errors import DataError
 from onnx2snn_runtime.inputs import Piece
 from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.weighted import is_weighted
+from onnx2snn_runtime.weighted import signal_at
 
 Array = Any
 
@@ -131,9 +131,10 @@ class _SkippedZeros:
         weights = {item.name: item for item in ann.graph.initializer}
         shapes = shapes_of(ann)
         self.readers: list[tuple[str, Array]] = [
-            (node.input[0], weights_met(node, weights, shapes).reshape(-1))
+            (name, weights_met(node, weights, shapes).reshape(-1))
             for node in ann.graph.node
-            if is_weighted(node, weights) and node.input[0] in shapes
+            for name in [signal_at(node, weights)]
+            if name in shapes
         ]
         inputs = {value.name for value in ann.graph.input}
         wanted = dict.fromkeys(name for name, _ in self.readers if name not in inputs)

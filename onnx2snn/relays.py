@@ -14,7 +14,7 @@ from onnx2snn.classify import classify, values_met
 from onnx2snn.rewrite import HUGE
 from onnx2snn_runtime.format import BATCH
 from onnx2snn_runtime.plan import tensor_shape
-from onnx2snn_runtime.weighted import is_weighted
+from onnx2snn_runtime.weighted import sides
 
 LOW, HIGH = "relay.low", "relay.high"
 
@@ -31,8 +31,9 @@ def with_relays(network: onnx.ModelProto, *, pools: bool) -> onnx.ModelProto:
     met = values_met(network, classify(network, allow_analog=True), pools=pools)
     met = {name for name in met if relays.shapes[name][:1] == (BATCH,)}  # a state for every image
     for node in relays.nodes:
-        if is_weighted(node, weights) and node.input[0] in met:
-            node.input[0] = relays.behind(node.input[0])
+        found = sides(node, weights)
+        if found and node.input[found[0]] in met:
+            node.input[found[0]] = relays.behind(node.input[found[0]])
     return relays.finished()
 
 

@@ -16,6 +16,7 @@ import onnx
 
 from onnx2snn.classify import Placed, Role, values_met
 from onnx2snn.costs import multiplications, shapes_of
+from onnx2snn_runtime.weighted import signal_at
 
 ELEMENTS = {
     Role.NEURON: "spiking",
@@ -67,13 +68,15 @@ def measure_work(ann: onnx.ModelProto, placed: list[Placed]) -> Work:
     elements = Counter(dict.fromkeys(ELEMENTS.values(), 0))
     shapes, weights = shapes_of(ann), multiplications(ann)
     values = values_met(ann, placed, pools=False)
+    stored = {item.name: item for item in ann.graph.initializer}
     for item in placed:
         node = item.node
         if item.role in ELEMENTS:
             elements[ELEMENTS[item.role]] += sum(
                 prod(shapes.get(name, (0,))) for name in node.output if name
             )
-        kind = "graded" if item.role is Role.GRADED or node.input[0] in values else "spiking"
+        graded = item.role is Role.GRADED or signal_at(node, stored) in values
+        kind = "graded" if graded else "spiking"
         once = item.role in (Role.HEAD, Role.TAIL)
         macs["static" if once else kind] += weights.get(node.name, 0)
     return Work(dict(macs), dict(elements))

@@ -30,6 +30,11 @@ class Builder:
         self.weights.append(numpy_helper.from_array(np.ones(shape, np.float32), name))
         return name
 
+    def constant(self, numbers):
+        name = f"weight_{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(numbers, np.int64), name))
+        return name
+
     def conv(self, x, channels_in, channels_out, kernel=3, **attributes):
         weight = self.weight(channels_out, channels_in, kernel, kernel)
         bias = self.weight(channels_out, scale=0.1)

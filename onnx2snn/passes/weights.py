@@ -21,7 +21,6 @@ from onnx2snn.passes.graph import (
     replace_input,
     rewritten_constant,
 )
-from onnx2snn_runtime.ops.behaviour import WEIGHTED
 
 PER_CHANNEL = "its constant is not one per channel"
 PIECE = 2**22  # weights that are in float64 together
@@ -191,5 +190,5 @@ _INPUT: dict[str, Callable[[ir.Node, Array, Array, Array], str]] = {
 
 
 def is_weighted(node: ir.Node | None) -> bool:
-    """Whether the node multiplies its input by weights."""
-    return is_op(node, *WEIGHTED)
+    """Whether the node multiplies its input by weights that can take up an affine map."""
+    return is_op(node, *_INPUT)

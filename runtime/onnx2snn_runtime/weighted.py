@@ -8,10 +8,31 @@ from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.ops.behaviour import WEIGHTED
 
 
+def sides(node: NodeProto, weights: Mapping[str, TensorProto]) -> tuple[int, int] | None:
+    """Indices of the input that meets stored weights, and of these; None where there are none.
+
+    Weights may stand on either side of a matrix product. Where windows are only added up nothing
+    is multiplied.
+    """
+    if node.op_type not in WEIGHTED or len(node.input) < 2:
+        return None
+    stored = [name in weights for name in node.input[:2]]
+    if is_window_sum(node, weights) or all(stored):
+        return None
+    if stored[1]:
+        return 0, 1
+    return (1, 0) if stored[0] and node.op_type in ("MatMul", "Einsum") else None
+
+
+def signal_at(node: NodeProto, weights: Mapping[str, TensorProto]) -> str:
+    """Name of the tensor that meets stored weights in a node, or nothing."""
+    found = sides(node, weights)
+    return node.input[found[0]] if found else ""
+
+
 def is_weighted(node: NodeProto, weights: Mapping[str, TensorProto]) -> bool:
-    """Whether the first input meets stored weights: not where windows are only added up."""
-    stored = node.op_type in WEIGHTED and node.input[1] in weights
-    return stored and not is_window_sum(node, weights)
+    """Whether a tensor meets stored weights here."""
+    return sides(node, weights) is not None
 
 
 def is_window_sum(node: NodeProto, weights: Mapping[str, TensorProto]) -> bool:
@@ -45,4 +66,4 @@ def values_at_weights(
     nodes: Iterable[NodeProto], weights: Mapping[str, TensorProto], values: Collection[str]
 ) -> set[str]:
     """Those of ``values`` that meet stored weights: a multiplication each."""
-    return {node.input[0] for node in nodes if is_weighted(node, weights)} & set(values)
+    return {signal_at(node, weights) for node in nodes}.intersection(values)

@@ -8,7 +8,7 @@ from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
-from onnx2snn.costs import multiplications
+from onnx2snn.costs import multiplications, weights_met
 from onnx2snn_runtime.format import read_metadata
 
 
@@ -82,6 +82,116 @@ def test_synops_are_spikes_times_true_fan_out():
     tail = float(last.sum()) * 3  # each spike is averaged, then meets the 3 dense weights
     assert step["synops_per_image"] * 6 == pytest.approx(expected + tail)
     assert step["spikes_per_image"] * 6 == pytest.approx(sum(s.sum() for s in spikes.values()))
+
+
+PRODUCTS = {
+    "matrix": ("MatMul", {}, (1, 3, 4), (4, 5), 1),
+    "vector": ("MatMul", {}, (1, 3, 4), (4,), 1),
+    "matrices": ("MatMul", {}, (1, 3, 5, 4), (3, 4, 2), 1),
+    "heads": ("MatMul", {}, (1, 1, 5, 4), (3, 4, 2), 1),
+    "left": ("MatMul", {}, (1, 4, 5), (3, 4), 0),
+    "left vector": ("MatMul", {}, (1, 4, 5), (4,), 0),
+    "left matrices": ("MatMul", {}, (1, 2, 4, 5), (2, 3, 4), 0),
+    "gemm": ("Gemm", {"transB": 1}, (1, 4), (3, 4), 1),
+    "gemm, plain": ("Gemm", {}, (1, 4), (4, 3), 1),
+    "einsum": ("Einsum", {"equation": "nc,cd->nd"}, (1, 4), (4, 3), 1),
+    "einsum, dots": ("Einsum", {"equation": "...c, dc -> ...d"}, (1, 2, 4), (3, 4), 1),
+    "einsum, heads": ("Einsum", {"equation": "nthd,hde->nte"}, (1, 3, 2, 4), (2, 4, 5), 1),
+    "einsum, left": ("Einsum", {"equation": "ab,nbc->nac"}, (1, 4, 2), (3, 4), 0),
+    "einsum, implicit": ("Einsum", {"equation": "nb,bc"}, (1, 4), (4, 3), 1),
+    "einsum, diagonal": ("Einsum", {"equation": "nii,ic->nc"}, (1, 4, 4), (4, 3), 1),
+    "einsum, summed": ("Einsum", {"equation": "nij,jc->nc"}, (1, 2, 4), (4, 3), 1),
+}
+
+
+@pytest.mark.parametrize("case", PRODUCTS)
+def test_every_element_of_a_product_meets_its_weights(case):
+    """Against one run of the operator for each element: how many weights are in the result."""
+    op, attributes, shape, weights, stored = PRODUCTS[case]
+    mask = np.random.default_rng(4).integers(0, 2, weights).astype(np.float32)
+    feeds = {"x": np.zeros(shape, np.float32), "w": mask}
+    node = networks.helper.make_node(op, ["w", "x"] if stored == 0 else ["x", "w"], ["y"])
+    node.attribute.extend(networks.helper.make_node("", [], [], **attributes).attribute)
+    make = networks.helper.make_tensor_value_info
+    graph = networks.helper.make_graph(
+        [node], "product", [make(name, 1, x.shape) for name, x in feeds.items()],
+        [make("y", 1, None)],
+    )  # fmt: skip
+    opsets = [networks.helper.make_opsetid("", 18)]
+    oracle = ReferenceEvaluator(networks.helper.make_model(graph, opset_imports=opsets))
+    expected = np.zeros(shape)
+    for index in np.ndindex(shape):
+        feeds["x"] = np.zeros(shape, np.float32)
+        feeds["x"][index] = 1.0
+        (result,) = oracle.run(None, feeds)
+        expected[index] = result.sum()
+    shapes = {"x": shape, "w": weights, "y": result.shape}
+    found = weights_met(node, {"w": numpy_helper.from_array(mask, "w")}, shapes)
+    assert np.array_equal(found, expected)
+
+
+def test_weights_count_on_both_sides_of_a_product():
+    """Mixing of tokens, weights on the left; a dense layer spelled as Einsum."""
+    b = networks.Builder(2)
+    pixels = b.constant([0, 3, 64])
+    x = b.add("MatMul", [b.add("Reshape", ["input", pixels]), b.weight(64, 8)])
+    x = b.add("MatMul", [b.weight(5, 3), b.add("Relu", [x])])
+    x = b.add("Einsum", [b.add("Relu", [x]), b.weight(8, 4)], equation="ntc,cd->ntd")
+    model = onnx2snn.convert(b.model(x, [5, 4]), calibration=networks.images(40))
+    assert list(multiplications(model.ann).values()) == [3 * 64 * 8, 8 * 5 * 3, 5 * 8 * 4]
+    spikes = model.network().run(networks.images(6), timesteps=2, record=True).spikes
+    first, second = (np.abs(spikes[layer.name]).sum() for layer in model.layers)
+    (step,) = onnx2snn.evaluate(model.network(), networks.images(6), timesteps=[2])["steps"]
+    assert step["synops_per_image"] * 6 == pytest.approx(5 * first + 4 * second)
+
+
+def compared(pool, features):
+    """Two layers of neurons, what ``pool(builder, s, t)`` makes of them, and dense weights."""
+    b = networks.Builder(8)
+    s, t = (b.add("Relu", [b.conv("input", 3, 4)]) for _ in range(2))
+    loud = numpy_helper.to_array(b.weights[2]) * 5
+    b.weights[2].CopyFrom(numpy_helper.from_array(loud, b.weights[2].name))
+    x = b.add("Flatten", [pool(b, s, t)])
+    x = b.add("Relu", [b.add("Gemm", [x, b.weight(6, features)], transB=1)])
+    x = b.add("Add", [x, b.add("Gemm", [b.add("Flatten", [t]), b.weight(6, 256)], transB=1)])
+    return b.model(b.add("Gemm", [x, b.weight(3, 6)], transB=1), [3])
+
+
+def step_of(source, **options):
+    """Two steps on some images."""
+    images = networks.images(40)
+    model = onnx2snn.convert(source, calibration=images, **options)
+    return onnx2snn.evaluate(model.network(), images, timesteps=[2])["steps"][0]
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_a_reduction_over_pixels_costs_what_global_pooling_costs(keepdims):
+    expected = step_of(compared(lambda b, s, t: b.add("GlobalMaxPool", [s]), 4))
+
+    def reduced(b, s, t):
+        return b.add("ReduceMax", [s, b.constant([2, 3])], keepdims=keepdims)
+
+    found = step_of(compared(reduced, 4))
+    assert found["synops_per_image"] == expected["synops_per_image"] > 0
+    assert found["energy_uj"] == pytest.approx(expected["energy_uj"])
+
+
+def test_a_maximum_over_thresholds_that_differ_costs_multiplications():
+    """Over channels, or of two layers in either order; with equal thresholds these are spikes."""
+
+    def over_channels(b, s, t):
+        return b.add("ReduceMax", [s, b.constant([1])], keepdims=1)
+
+    def largest(order):
+        return lambda b, s, t: b.add("Max", [s, t][::order])
+
+    maxout, equal = (
+        step_of(compared(over_channels, 64), per_channel=channels) for channels in (True, False)
+    )
+    assert maxout["energy_uj"] > equal["energy_uj"]
+    assert maxout["synops_per_image"] < equal["synops_per_image"]
+    ours, theirs = (step_of(compared(largest(order), 256), per_channel=False) for order in (1, -1))
+    assert ours == pytest.approx(theirs)
 
 
 def test_macs_leave_out_padding_and_pruned_weights():
@@ -159,24 +269,18 @@ def test_a_chain_of_shapes_has_the_fan_out_of_the_constant_that_it_is():
 
     def net(dynamic):
         b = networks.Builder(3)
-
-        def constant(array):
-            name = f"constant_{len(b.weights)}"
-            b.weights.append(numpy_helper.from_array(np.asarray(array, np.int64), name))
-            return name
-
         x = b.add("Relu", [b.conv("input", 3, 4)])
         if dynamic:
             n = b.add("Squeeze", [b.add("Shape", [x], start=0, end=1)])
-            count = b.add("Mul", [n, constant(128)])
-            at = b.add("Range", [constant(0), count, constant(1)])
-            even = b.add("Mul", [at, constant(2)])
-            flat = b.add("Reshape", [x, constant([-1])])
+            count = b.add("Mul", [n, b.constant(128)])
+            at = b.add("Range", [b.constant(0), count, b.constant(1)])
+            even = b.add("Mul", [at, b.constant(2)])
+            flat = b.add("Reshape", [x, b.constant([-1])])
             x = b.add("Gather", [flat, even])
-            x = b.add("Reshape", [x, constant([-1, 128])])
+            x = b.add("Reshape", [x, b.constant([-1, 128])])
         else:
             x = b.add("Flatten", [x])
-            x = b.add("Gather", [x, constant(np.arange(0, 256, 2))], axis=1)
+            x = b.add("Gather", [x, b.constant(np.arange(0, 256, 2))], axis=1)
         return b.model(b.add("Gemm", [x, b.weight(3, 128)], transB=1), [3])
 
     images = networks.images(4)

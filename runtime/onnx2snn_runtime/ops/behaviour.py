@@ -6,7 +6,7 @@ from onnx import NodeProto
 
 from onnx2snn_runtime.ops.registry import OPERATORS, Law
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
 """Operators whose inputs meet weights, one multiplication or one synaptic operation each."""
 
 
