@@ -32,6 +32,7 @@ from onnx2snn.passes.spellings import LinearSpellings
 from onnx2snn.passes.structure import InitializersOutOfInputs, InlineFunctions, SortNodes
 from onnx2snn.passes.tidy import DropDeadCode, Tidy
 from onnx2snn.passes.transposes import SharedTransposes
+from onnx2snn.passes.whole_windows import WholeWindows
 from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import ModelError, Onnx2SnnError
 
@@ -54,6 +55,7 @@ PIPELINE: tuple[type[Pass], ...] = (
     Tidy,
     FoldShapes,
     DropDeadCode,
+    WholeWindows,
     InferShapes,
     ExplicitPadding,
     FoldPad,

@@ -48,6 +48,35 @@ def test_auto_pad_of_pools(mode, op_type, size, kernel, stride):
     assert "auto_pad" not in attributes(proto, op_type)
 
 
+@pytest.mark.parametrize("opset", [10, 18, 22])
+@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize(("size", "kernel", "stride", "pad"), [
+    (5, 2, 2, 0), (5, 2, 2, 1), (6, 2, 2, 1), (7, 3, 2, 0), (8, 3, 2, 1), (6, 1, 3, 0),
+    (7, 3, 4, 1),
+])  # fmt: skip
+def test_windows_beyond_the_padding(opset, op_type, size, kernel, stride, pad):
+    """Two in a row: the size of the second follows from the first."""
+    pool = f"kernel_shape=[{kernel},1], strides=[{stride},1], pads=[{pad},0,{pad},0], ceil_mode=1"
+    second = "kernel_shape=[2,2], strides=[2,2], ceil_mode=1"
+    source = model(
+        f"agraph (float[N,3,{size},5] x) => (float[N,3,p,q] y)"
+        f"{{m = MaxPool<{pool}>(x) y = {op_type}<{second}>(m)}}",
+        opset,
+    )
+    proto, notes = normal(source)
+    assert "ceil_mode" not in attributes(proto, op_type)
+    assert has(notes, "ceil_mode")
+
+
+def test_a_window_that_counts_padding_but_not_what_is_beyond_is_kept():
+    pool = "kernel_shape=[2], strides=[2], ceil_mode=1, count_include_pad=1"
+    body = f"{{y = AveragePool<{pool}>(x)}}"
+    source = model(f"agraph (float[N,3,5] x) => (float[N,3,p] y) {body}")
+    proto, notes = normal(source)
+    assert attributes(proto, "AveragePool")["ceil_mode"] == 1
+    assert has(notes, "it counts padding")
+
+
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (4, 2), (3, 1), (5, 3)])
 def test_auto_pad_of_transposed_convolutions(mode, kernel, stride):
@@ -100,7 +129,10 @@ def test_pad_goes_into_an_average_that_counts_it():
     [
         ("MaxPool<kernel_shape=[3,3]>(a)", "zeros take part in the maximum"),
         ("Relu(a)", "has no padding"),
-        ("AveragePool<kernel_shape=[3,3], ceil_mode=1>(a)", "partial windows"),
+        (
+            "AveragePool<kernel_shape=[3,3], strides=[3,3], ceil_mode=1, count_include_pad=1>(a)",
+            "partial windows",
+        ),
         ("AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(a)", "does not count its own padding"),
         ("AveragePool<kernel_shape=[2,2]>(a)", "wider than the kernel"),
     ],
