@@ -196,14 +196,17 @@ class FanOut:
     ) -> Array:
         """Nodes that only move elements: run them on element numbers, add up what arrives."""
         size = int(np.prod(shape))
-        numbers = np.arange(1, size + 1, dtype=np.float64).reshape(shape)
+        moving = NodeProto()
+        moving.CopyFrom(node)
         feeds: dict[str, Any] = {}
         for i, name in enumerate(node.input):
             if name:
                 static = None if i == index else self.static(name)
-                other = np.zeros(self.shapes[name]) if static is None else static
-                feeds[name] = numbers if i == index else other
-        result, *_ = run_node(node, feeds, self.opset)
+                other = np.zeros(self.shapes[name]) if static is None else np.asarray(static)
+                moving.input[i] = f"input_{i}"  # a tensor may be read twice
+                feeds[moving.input[i]] = other * 0 if other.dtype.kind == "f" else other
+        feeds[moving.input[index]] = np.arange(1, size + 1, dtype=np.float64).reshape(shape)
+        result, *_ = run_node(moving, feeds, self.opset)
         moved = np.rint(result).astype(np.int64).reshape(-1)
         total = np.zeros(size + 1)
         np.add.at(total, np.clip(moved, 0, size), np.broadcast_to(after, after.shape).reshape(-1))
@@ -259,6 +262,43 @@ def _average(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Arra
     kernel = attributes["kernel_shape"]
     weight = np.ones((channels, 1, *kernel))
     return _transposed(weight, attributes, channels, shape, after)
+
+
+def _resize(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
+    """Interpolation: along each axis every element reaches those that it is a part of."""
+    attributes = attributes_of(node)
+    known = attributes.get("axes") or list(range(len(shape)))
+    scales = owner.static(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    region = owner.static(node.input[1]) if node.input[1] else None
+    dropped = ("axes", "keep_aspect_ratio_policy", "extrapolation_value")
+    kept = {name: value for name, value in attributes.items() if name not in dropped}
+    for position, axis in enumerate(known):
+        size, output = shape[axis], after.shape[axis]
+        feeds: dict[str, Any] = {"x": np.eye(size)}  # rows are images of one element each
+        if region is not None and np.size(region):
+            bounds = np.asarray(region).reshape(2, -1)[:, position]
+            feeds["region"] = bounds.astype(np.float32)
+        elif size == output:
+            continue
+        if scales is not None and np.size(scales):
+            feeds["scale"] = np.asarray(scales, np.float32).reshape(-1)[position : position + 1]
+        else:
+            feeds["size"] = np.array([output], np.int64)
+        names = [name if name in feeds else "" for name in ("x", "region", "scale", "size")]
+        along = helper.make_node("Resize", names, ["y"], axes=[1], **kept)
+        (parts,) = run_node(along, feeds, max(OPSET, owner.opset))
+        after = np.moveaxis(np.tensordot(parts != 0, after, axes=(1, axis)), 0, axis)
+    return after
+
+
+def _cumulative(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
+    """Running sums: every element reaches all behind it, which is a running sum from the end."""
+    del shape
+    attributes = attributes_of(node)
+    attributes["reverse"] = 1 - attributes.get("reverse", 0)
+    back = helper.make_node("CumSum", ["x", "axis"], ["y"], **attributes)
+    result: Array = run_node(back, {"x": after, "axis": owner.static(node.input[1])}, OPSET)[0]
+    return result
 
 
 def weights_met(
@@ -379,4 +419,6 @@ _BACK: dict[str, _Rule] = {
     "ReduceMean": _global,
     "ReduceSum": _global,
     "AveragePool": _average,
+    "Resize": _resize,
+    "CumSum": _cumulative,
 }

@@ -30,9 +30,9 @@ class Builder:
         self.weights.append(numpy_helper.from_array(np.ones(shape, np.float32), name))
         return name
 
-    def constant(self, numbers):
+    def constant(self, numbers, dtype=np.int64):
         name = f"weight_{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.asarray(numbers, np.int64), name))
+        self.weights.append(numpy_helper.from_array(np.asarray(numbers, dtype), name))
         return name
 
     def conv(self, x, channels_in, channels_out, kernel=3, **attributes):

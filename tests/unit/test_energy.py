@@ -8,7 +8,7 @@ from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
-from onnx2snn.costs import multiplications, weights_met
+from onnx2snn.costs import FanOut, multiplications, weights_met
 from onnx2snn_runtime.format import read_metadata
 
 
@@ -230,6 +230,70 @@ def test_changed_values_of_a_pool_between_refining_neurons_cost_multiplications(
     synops = 0.9 * step["synops_per_image"]
     values = 4.6 * (2 * changed / len(images) + head)  # each value meets two weights
     assert step["energy_uj"] == pytest.approx((synops + values) * 1e-6)
+
+
+def resized(mode, to, **given):
+    def build(b, x):
+        names = ["", b.constant([1, 1, 7, 8], np.int64)]
+        if "scales" in given:
+            names = [b.constant(given["scales"], np.float32)]
+        return b.add("Resize", [x, "", *names], mode=mode, coordinate_transformation_mode=to)
+
+    return build
+
+
+def turned(b, x):
+    return b.add("Concat", [x, b.add("Transpose", [x], perm=[0, 1, 3, 2]), x], axis=1)
+
+
+MOVES = {
+    "nearest": resized("nearest", "asymmetric", scales=[1, 1, 2, 2]),
+    "linear": resized("linear", "half_pixel", scales=[1, 1, 2, 1.5]),
+    "linear, sizes": resized("linear", "align_corners"),
+    "cubic": resized("cubic", "half_pixel", scales=[1, 1, 0.5, 2]),
+    "pad": lambda b, x: b.add("Pad", [x, b.constant([0, 0, 1, 1, 0, 0, 0, 1]),
+                                      b.constant(3, np.float32)]),
+    "edge": lambda b, x: b.add("Pad", [x, b.constant([0, 0, 1, 1, 0, 0, 0, 1])], mode="edge"),
+    "running sum": lambda b, x: b.add("CumSum", [x, b.constant(2)]),
+    "sum from the end": lambda b, x: b.add("CumSum", [x, b.constant(3)], reverse=1, exclusive=1),
+    "average": lambda b, x: b.add("AveragePool", [x], kernel_shape=[2, 3], strides=[2, 1],
+                                  pads=[1, 0, 0, 1], ceil_mode=1),
+    "concat": turned,
+    "with a constant": lambda b, x: b.add("Concat", [x, b.constant(np.full((1, 2, 4, 4), 5.0),
+                                                                   np.float32)], axis=1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MOVES)
+def test_fan_out_through_what_moves_and_mixes(case):
+    """Against one run for each neuron: which inputs of the convolution it changes."""
+    b = networks.Builder(3, channels=2, size=4)
+    moved = MOVES[case](b, "input")
+    make = networks.helper.make_tensor_value_info
+    opsets = [networks.helper.make_opsetid("", 18)]
+    ends = [make("input", 1, [1, 2, 4, 4])], [make(moved, 1, None)]
+    graph = networks.helper.make_graph(b.nodes, "moves", *ends, b.weights)
+    oracle = ReferenceEvaluator(networks.helper.make_model(graph, opset_imports=opsets))
+    first = np.random.default_rng(0).uniform(1, 2, (1, 2, 4, 4)).astype(np.float32)
+    (before,) = oracle.run(None, {"input": first})
+    weight = b.weight(3, before.shape[1], 3, 3)
+    y = b.add("Conv", [moved, weight], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    graph = networks.helper.make_graph(
+        b.nodes, "moves", ends[0], [make(y, 1, [1, 3, *before.shape[2:]])], b.weights,
+        value_info=[make(node.output[0], 1, before.shape) for node in b.nodes[:-1]],
+    )  # fmt: skip
+    if case == "concat":
+        graph.value_info[0].CopyFrom(make(b.nodes[0].output[0], 1, [1, 2, 4, 4]))
+    fan_out = FanOut(networks.helper.make_model(graph, opset_imports=opsets))
+    met = fan_out.of(moved)
+    expected = np.zeros(first.shape)
+    for index in np.ndindex(first.shape):
+        changed = first.copy()
+        changed[index] += 0.5
+        (after,) = oracle.run(None, {"input": changed})
+        expected[index] = met[after != before].sum()
+    assert np.array_equal(fan_out.of("input"), expected)
+    assert expected.sum() > 0
 
 
 def bottleneck_net():
