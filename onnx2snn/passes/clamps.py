@@ -11,6 +11,7 @@ from onnx2snn.passes.graph import (
     bypass,
     constant,
     dims,
+    fresh_name,
     graph_of,
     input_at,
     is_op,
@@ -27,7 +28,7 @@ Bounds = tuple[float, float]
 class Clamps(Pass):
     """min(max(x, a), b), however it is written, is one node; clamps in a row are one clamp.
 
-    [0, ∞] is Relu, [a, b] is Clip; Relu(x) + c·Relu(−x) is PRelu with slope −c, max(x, a·x) with
+    [0, ∞] is Relu, [a, b] is Clip, with a ≥ b it is always b; Relu(x) + c·Relu(−x) is PRelu with slope −c, max(x, a·x) with
     0 ≤ a ≤ 1 is LeakyRelu.
     """
 
@@ -64,6 +65,10 @@ class Clamps(Pass):
         if low == -inf or (high == inf and low != 0):
             return
         before_text = f" and {label(before)}" if merged else ""
+        if low >= high:
+            self.always(node, source, high)
+            self.note(node.name, f"{label(node)}{before_text} is always {high:g}")
+            return
         if (low, high) == (0, inf):
             if node.op_type != "Relu" or merged:
                 substitute(node, "Relu", [source])
@@ -77,6 +82,21 @@ class Clamps(Pass):
             ]
             substitute(node, "Clip", [source, *limits])
             self.note(node.name, f"{label(node)}{before_text} is Clip({low:g}, {high:g})")
+
+    @staticmethod
+    def always(node: ir.Node, source: ir.Value, number: float) -> None:
+        """x·0 + number, which the weights in front or behind take up."""
+        graph = graph_of(node)
+        zero, added = (
+            add_constant(graph, f"{label(node)}.{name}", np.array(value, np.float32))
+            for name, value in (("zero", 0.0), ("always", number))
+        )
+        product = ir.node("Mul", [source, zero], name=f"{label(node)}.zeroed")
+        (nothing,) = product.outputs
+        nothing.name = fresh_name(graph, f"{label(node)}.nothing")
+        nothing.dtype, nothing.shape = source.dtype, source.shape
+        graph.insert_before(node, product)
+        substitute(node, "Add", [nothing, added])
 
     def prelu(self, node: ir.Node) -> None:
         """Relu(x) ± c·Relu(−x)."""
