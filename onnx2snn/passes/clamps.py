@@ -28,8 +28,8 @@ Bounds = tuple[float, float]
 class Clamps(Pass):
     """min(max(x, a), b), however it is written, is one node; clamps in a row are one clamp.
 
-    [0, ∞] is Relu, [a, b] is Clip, with a ≥ b it is always b; Relu(x) + c·Relu(−x) is PRelu with slope −c, max(x, a·x) with
-    0 ≤ a ≤ 1 is LeakyRelu.
+    [0, ∞] is Relu, [a, b] is Clip, and b where a ≥ b; Relu(x) + c·Relu(−x) is PRelu with slope −c,
+    max(x, a·x) with 0 ≤ a ≤ 1 is LeakyRelu.
     """
 
     name = "clamps"
@@ -94,7 +94,7 @@ class Clamps(Pass):
         product = ir.node("Mul", [source, zero], name=f"{label(node)}.zeroed")
         (nothing,) = product.outputs
         nothing.name = fresh_name(graph, f"{label(node)}.nothing")
-        nothing.dtype, nothing.shape = source.dtype, source.shape
+        nothing.type, nothing.shape = source.type, source.shape
         graph.insert_before(node, product)
         substitute(node, "Add", [nothing, added])
 
