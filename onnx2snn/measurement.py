@@ -12,7 +12,7 @@ from onnx2snn.costs import shapes_of, weights_met
 from onnx2snn.decision import is_classes
 from onnx2snn.energy import EnergyMeter
 from onnx2snn.exit_score import EarlyExitScore
-from onnx2snn.stand_in import equal_bits, reference, to_ann
+from onnx2snn.stand_in import calibrated_ranges, equal_bits, reference, to_ann
 from onnx2snn.totals import Totals, squares
 from onnx2snn_runtime.backends.base import Runner
 from onnx2snn_runtime.errors import DataError
@@ -53,9 +53,8 @@ class Measurement:
         stand_in = to_ann(network.model)
         ann, self._weights = reference(network, task.against)
         self.ann: Runner = compile_model(ann)
-        names = [unit.name for unit in network.plan.stateful if unit.operator.spiking]
         levels = float(2 ** quantised_bits(network) - 1)
-        quantised = to_ann(network.model, dict.fromkeys(names, levels))
+        quantised = to_ann(network.model, ranges=calibrated_ranges(network), levels=levels)
         self.quantised: Runner = compile_model(quantised)
         self.skipping = _SkippedZeros(stand_in, compile_model)
 

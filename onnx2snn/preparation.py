@@ -89,7 +89,7 @@ class Preparation:
         recipe = find_recipe("if")
         thresholds = {}
         for item in self.placed:
-            if item.role is Role.NEURON and not is_relay(item.node):
+            if item.role is Role.NEURON:
                 name, rank = item.node.name, 1  # one threshold per layer, whatever the rank
                 histogram = self.unpooled.get(name) or self.histograms[item.node.output[0]]
                 found = set_threshold(histogram, rank, recipe)

@@ -42,20 +42,6 @@ def is_relay(node: NodeProto) -> bool:
     return node.op_type == "Clip" and list(node.input[1:]) == [LOW, HIGH]
 
 
-def without_relays(network: onnx.ModelProto) -> onnx.ModelProto:
-    """A network with relays as it was without; it is not changed."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(network)
-    relays = [node for node in bare.graph.node if is_relay(node)]
-    sources = {node.output[0]: node.input[0] for node in relays}
-    for node in relays:
-        bare.graph.node.remove(node)
-    for node in bare.graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = sources.get(name, name)
-    return bare
-
-
 class Relays:
     """A copy of a network into which relays are put, one behind a tensor at most.
 

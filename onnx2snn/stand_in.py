@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 from onnx2snn.passes import normalise, to_proto
-from onnx2snn_runtime.beside import array_of, kept_alive
+from onnx2snn_runtime.beside import kept_alive
 from onnx2snn_runtime.format import DOMAIN, NEXT
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.neurons import COMPOSITES, parse_node, spelled_out
@@ -48,25 +48,26 @@ def normal_form(
 
 def to_ann(
     spiking: onnx.ModelProto,
-    quantise: Mapping[str, float] | None = None,
     *,
     spell_out: bool = True,
+    ranges: Mapping[str, Any] | None = None,
+    levels: float = 0.0,
 ) -> onnx.ModelProto:
     """Replace every neuron by its activation and every state by nothing.
 
     Args:
         spiking: a spiking network.
-        quantise: node name to number of levels; activations of these neurons are rounded to that
-            many steps of their reach burst_limit · threshold.
         spell_out: write activations that ONNX lacks in its operators, so that any runtime runs the
             result; otherwise they stay single nodes, as in the converter's normal form.
+        ranges: node name to the largest activation, [1,*] or a number; activations of these neurons
+            are rounded to so many steps up to it.
+        levels: the number of steps.
     """
     graph = spiking.graph
     states = {o.name.removesuffix(NEXT) for o in graph.output if o.name.endswith(NEXT)}
     states &= {value.name for value in graph.input}
     nodes: list[NodeProto] = []
     opset = next(item.version for item in spiking.opset_import if not item.domain)
-    arrays = {item.name: item for item in graph.initializer}
     added: list[onnx.TensorProto] = []
     for node in graph.node:
         if node.domain != DOMAIN:
@@ -82,16 +83,13 @@ def to_ann(
             if not operator.activation.is_standard(opset):
                 plain.domain = COMPOSITES
             stored = node.input[operator.signature.inputs] if operator.spiking else ""
-            threshold = array_of(arrays[stored]) if stored else np.ones(1, np.float32)
             if operator.sends_counts:
                 *before, plain = _counted(plain, stored)
                 nodes.extend(before)
-                threshold = np.ones(1, np.float32)
-            if quantise and node.name in quantise:
-                levels = quantise[node.name]
-                reach = threshold * np.float32(operator.attributes["burst_limit"])
+            if ranges and node.name in ranges:
+                step = np.asarray(ranges[node.name], np.float32) / np.float32(levels)
                 low = -levels if operator.activation.low < 0 else 0.0
-                nodes.extend(_quantised(plain, reach / np.float32(levels), low, levels, added))
+                nodes.extend(_quantised(plain, step, low, levels, added))
             else:
                 nodes.append(plain)
     nodes = [
@@ -114,6 +112,23 @@ def to_ann(
         opset_imports=[item for item in spiking.opset_import if item.domain != DOMAIN],
         ir_version=spiking.ir_version,
     )
+
+
+def calibrated_ranges(network: Network) -> dict[str, Any]:
+    """Neuron layer to what calibration found its largest activation to be, 99.9 % of them below.
+
+    A network in whole numbers has the reach of its neurons instead, in spikes, and so has a file
+    without these numbers.
+    """
+    stored = (network.metadata.get("typical") or {}).get("thresholds") or {}
+    ranges = {}
+    for unit in network.plan.stateful:
+        if unit.operator.spiking:
+            worth = 1.0 if unit.operator.sends_counts else unit.threshold
+            ranges[unit.name] = worth * unit.operator.attributes["burst_limit"]
+            if not unit.operator.sends_counts and unit.name in stored:
+                ranges[unit.name] = stored[unit.name]
+    return ranges
 
 
 def _counted(node: NodeProto, threshold: str) -> list[NodeProto]:

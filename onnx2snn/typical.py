@@ -18,7 +18,6 @@ from onnx2snn.energy import EnergyMeter
 from onnx2snn.journal import Journal
 from onnx2snn.pool_first import pool_last
 from onnx2snn.recipes import find_recipe
-from onnx2snn.relays import without_relays
 from onnx2snn.rewrite import rewrite
 from onnx2snn.stand_in import reference, to_ann
 from onnx2snn.totals import Totals
@@ -55,7 +54,7 @@ def typical_network(network: Network) -> onnx.ModelProto:
             advice="convert the network again with this version",
         )
     ann = to_ann(network.model, spell_out=False)
-    ann = without_relays(pool_last(ann, frozenset(stored["pool_last"])))
+    ann = pool_last(ann, frozenset(stored["pool_last"]))
     placed = classify(ann)
     calibration = {
         item.node.output[0]: LayerCalibration(
