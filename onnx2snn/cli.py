@@ -113,6 +113,8 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
                         help="sizes that the model leaves open")  # fmt: skip
     parser.add_argument("--exit-loss", type=float, default=0.1, metavar="PTS",
                         help="points that --early-exit may cost (0.1)")  # fmt: skip
+    parser.add_argument("--decides", metavar="NAME",
+                        help="of several outputs the one that tells classes")  # fmt: skip
     parser.add_argument("--precision", default="float", metavar="float|int8",
                         help="int8: whole numbers, the same bits on every engine")  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="refuse what does not spike")

@@ -1,6 +1,6 @@
 """Layer by layer: the ANN against the spiking network made of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def compare(
     run, notes = reference(model, network, statistics.tensors)
     inputs = open_inputs(data, list(network.input_shapes))
     count = min(limit, inputs.count)
-    outputs = _Outputs(list(network.plan.outputs))
+    outputs = _Outputs(network.plan.outputs, network.decides)
     steps_of_pictures = preprocessing or network.preprocessing
     size = batch_size or statistics.batch_size
     for piece in inputs.pieces(size, network.input_shapes, steps_of_pictures, count):
@@ -133,8 +133,9 @@ def reference(
 class _Outputs:
     """Answers of both networks on all images."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: Sequence[str], decides: str) -> None:
         self.pairs: dict[str, list[tuple[Any, Any]]] = {name: [] for name in names}
+        self.decides = decides
 
     def add(self, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         """Keep one batch; answers are small."""
@@ -148,15 +149,13 @@ class _Outputs:
 
     def summary(self) -> dict[str, Any]:
         """Agreement in %, the relative error of every output, and the largest of them."""
-        joined = [
-            (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
-            for pairs in self.pairs.values()
-        ]
-        same = class_agreement(*joined[0])
+        joined = {
+            name: (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
+            for name, pairs in self.pairs.items()
+        }
+        same = class_agreement(*joined[self.decides])
         errors = {
-            name: relative_error(a, b)
-            for name, (a, b) in zip(self.pairs, joined, strict=True)
-            if b.dtype.kind == "f"
+            name: relative_error(a, b) for name, (a, b) in joined.items() if b.dtype.kind == "f"
         }
         return {
             "agreement": None if same is None else 100.0 * same,

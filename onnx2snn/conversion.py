@@ -13,6 +13,7 @@ from onnx2snn import __version__
 from onnx2snn.batch_statistics import read_statistics
 from onnx2snn.built import Built
 from onnx2snn.calibration_images import CalibrationSource
+from onnx2snn.decision import deciding_output
 from onnx2snn.doubts import doubts, refuse_constant
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.integer.build import to_integers
@@ -33,6 +34,7 @@ from onnx2snn_runtime.inference import check_shapes
 from onnx2snn_runtime.input_preprocessing import Preprocessings, by_input, to_document, told
 from onnx2snn_runtime.inputs import open_inputs
 from onnx2snn_runtime.model_checks import check_model
+from onnx2snn_runtime.plan import tensor_shape
 from onnx2snn_runtime.preprocessing import PRESETS
 
 CALIBRATION_SAMPLES = 512
@@ -58,6 +60,7 @@ def convert(
     preprocess: str | Preprocessings | Mapping[str, str] | None = None,
     input_shapes: Mapping[str, Sequence[int | str]] | None = None,
     exit_loss: float = DEFAULT_LOSS,
+    decides: str | None = None,
     precision: str = "float",
     strict: bool = False,
     allow_analog: bool = False,
@@ -91,6 +94,8 @@ def convert(
             several inputs also a mapping by their names.
         input_shapes: sizes of dynamic inputs, batch first.
         exit_loss: points of accuracy that early exit may be expected to cost (`tune_exit`).
+        decides: with several outputs the one that tells classes: settings, early exit and accuracy
+            look at it. Default: the first that can, with labels one that is wide enough for them.
         precision: ``float``, or ``int8``: the network computes in whole numbers with weights of
             8 bits, and every engine gives the same bits (see ``onnx2snn.integer``).
         strict: refuse graded operators, and a network whose check fails.
@@ -143,10 +148,13 @@ def convert(
         network = with_neurons_between(network)
     check_shapes(network)
     refuse_constant(source, network)
+    known_labels = source.labels(source.count)
+    shapes = {value.name: tensor_shape(value) for value in network.graph.output}
+    decides, remark = deciding_output(shapes, known_labels, decides)
     statistics = read_statistics(ann, network) if source.is_noise else {}
     preparations = [
-        prepare(network, start, source, engine, progress, statistics=statistics, strict=strict,
-                allow_analog=allow_analog)
+        prepare(network, start, source, engine, progress, decides=decides, statistics=statistics,
+                strict=strict, allow_analog=allow_analog)
         for start in starts
     ]  # fmt: skip
     prepared = [
@@ -165,9 +173,9 @@ def convert(
     built = build(preparation, settings, precision)
     # noise tells whether the network is right only with thresholds that are made for noise
     tried = build(preparation.on_noise, settings, precision) if preparation.on_noise else built
-    check = verify(network, tried, settings, source, engine, progress)
+    check = verify(network, tried, settings, source, engine, decides, progress)
     spiking, notes = built.spiking, [*notes, *built.notes]
-    exit_rule = tune_on(source, network, spiking, settings, engine, exit_loss)
+    exit_rule = tune_on(source, network, spiking, settings, engine, decides, exit_loss)
 
     result = SpikingModel(
         spiking,
@@ -179,7 +187,7 @@ def convert(
         notes,
         tuning,
         built.record,
-        source.notes,
+        [*source.notes, *filter(None, [remark])],
     )
     write_metadata(spiking, {
         "format_version": FORMAT_VERSION,
@@ -187,6 +195,7 @@ def convert(
         "recipe": settings.as_dict(),
         "precision": precision,
         "integer": built.record,
+        "decides": decides,
         "recommended_t": settings.recommended_timesteps,
         "layers": [layer.as_dict() for layer in result.layers],
         "preprocessing": to_document(steps),

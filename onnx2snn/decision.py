@@ -22,9 +22,12 @@ The mean over pairs is a statistic of few images. Its standard error follows fro
 them contributes, once by its margin and once by its change (Hoeffding's projection, 1948).
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from onnx2snn_runtime.errors import UsageError
 
 GAP = 0.075  # share of errors that new images add to those of training images
 TRAINING_ERRORS = 0.01  # share of errors on training images
@@ -42,6 +45,40 @@ class Estimate(NamedTuple):
 
     points: float
     standard_error: float
+
+
+def deciding_output(
+    outputs: Mapping[str, Sequence[int | str]], labels: Any | None, wanted: str | None
+) -> tuple[str, str]:
+    """Which output tells the classes, and a remark where others might.
+
+    Without a name it is the first one of the shape [N, classes], for labels the first that is wide
+    enough for them, else the first of all.
+
+    Args:
+        outputs: name to shape.
+        labels: classes of images, or None.
+        wanted: the name of one, or None.
+
+    Raises:
+        UsageError: there is no such output.
+    """
+    names = ", ".join(outputs)
+    if wanted is not None and wanted not in outputs:
+        raise UsageError(f"--decides {wanted}: the network has the outputs {names}")
+    least = 1 if labels is None or not len(labels) else int(labels.max())
+    widths = {
+        name: shape[1] for name, shape in outputs.items()
+        if len(shape) == 2 and isinstance(shape[1], int) and shape[1] > 1
+    }  # fmt: skip
+    fitting = [name for name, width in widths.items() if width > least]
+    chosen = wanted or next(iter([*fitting, *widths, *outputs]))
+    if wanted is not None or len(outputs) == 1 or not widths:
+        return chosen, ""
+    return chosen, (
+        f"of the outputs {names} {chosen!r} is taken for the one that tells classes: settings, "
+        "early exit and accuracy look at it (--decides NAME takes another)"
+    )
 
 
 def is_classes(output: Any) -> bool:

@@ -67,12 +67,13 @@ class Measurement:
         feeds, _ = self.network.check_feeds(piece.feeds())
         labels = piece.labels
         expected = self.ann(feeds)
-        first = next(iter(expected.values()))
+        first = expected[self.network.decides]
         classes = is_classes(first)
         if labels is not None and classes and int(labels.max()) >= first.shape[1]:
             raise DataError(
                 f"label {int(labels.max())} is out of range: "
-                f"the network has {first.shape[1]} classes"
+                f"the network has {first.shape[1]} classes",
+                advice=other_outputs(self.network),
             )
         known = labels if classes else None
         totals = Totals(len(piece), truths={"classes": classes, "labelled": known is not None})
@@ -82,45 +83,55 @@ class Measurement:
         for part in traffic:
             totals.count_tables(part.as_dict())
         for t, outputs in answers.items():
-            _compare(totals, f"t{t}", outputs, expected, known)
-        _compare(totals, "ann", expected, expected, known)
-        _compare(totals, "quantised", self.quantised(feeds), expected, known)
+            self.compare(totals, f"t{t}", outputs, expected, known)
+        self.compare(totals, "ann", expected, expected, known)
+        self.compare(totals, "quantised", self.quantised(feeds), expected, known)
         totals.count("skipping_macs", self.skipping.macs(feeds))
         if self.early:
             self.early.add(totals, feeds, first, known)
         return totals
+
+    def compare(
+        self,
+        totals: Totals,
+        who: str,
+        outputs: dict[str, Array],
+        ann: dict[str, Array],
+        labels: Array | None,
+    ) -> None:
+        """Count how the answers of one network compare with the labels and with the ANN."""
+        for name, expected in ann.items():
+            difference = np.asarray(outputs[name], np.float64) - np.asarray(expected, np.float64)
+            totals.sums[f"{who}/distance/{name}"] = squares(difference)
+        first = self.network.decides
+        if not totals.truths["classes"]:
+            return
+        predicted, reference = outputs[first].argmax(axis=1), ann[first].argmax(axis=1)
+        totals.count(f"{who}/agree", int((predicted == reference).sum()))
+        if labels is None:
+            return
+        good, ann_good = predicted == labels, reference == labels
+        best = np.argsort(-outputs[first], axis=1, kind="stable")[:, :5]
+        totals.count(f"{who}/right", int(good.sum()))
+        totals.count(f"{who}/lost", int((ann_good & ~good).sum()))
+        totals.count(f"{who}/gained", int((good & ~ann_good).sum()))
+        totals.count(f"{who}/top5", int((best == labels[:, np.newaxis]).any(axis=1).sum()))
+
+
+def other_outputs(network: Network) -> str:
+    """What to do where labels do not fit the output that they are held against."""
+    if len(network.plan.outputs) == 1:
+        return ""
+    return (
+        f"labels are held against the output {network.decides!r} of "
+        f"{', '.join(network.plan.outputs)}: convert with --decides NAME"
+    )
 
 
 def quantised_bits(network: Network) -> int:
     """Bits of the activations of the quantised ANN beside a network."""
     recipe = network.metadata.get("recipe") or {}
     return equal_bits(int(recipe.get("burst_limit", 1)), network.recommended_timesteps)
-
-
-def _compare(
-    totals: Totals,
-    who: str,
-    outputs: dict[str, Array],
-    ann: dict[str, Array],
-    labels: Array | None,
-) -> None:
-    """Count how the answers of one network compare with the labels and with the ANN."""
-    for name, expected in ann.items():
-        difference = np.asarray(outputs[name], np.float64) - np.asarray(expected, np.float64)
-        totals.sums[f"{who}/distance/{name}"] = squares(difference)
-    first = next(iter(ann))
-    if not totals.truths["classes"]:
-        return
-    predicted, reference = outputs[first].argmax(axis=1), ann[first].argmax(axis=1)
-    totals.count(f"{who}/agree", int((predicted == reference).sum()))
-    if labels is None:
-        return
-    good, ann_good = predicted == labels, reference == labels
-    best = np.argsort(-outputs[first], axis=1, kind="stable")[:, :5]
-    totals.count(f"{who}/right", int(good.sum()))
-    totals.count(f"{who}/lost", int((ann_good & ~good).sum()))
-    totals.count(f"{who}/gained", int((good & ~ann_good).sum()))
-    totals.count(f"{who}/top5", int((best == labels[:, np.newaxis]).any(axis=1).sum()))
 
 
 class _SkippedZeros:

@@ -42,6 +42,7 @@ class Preparation:
             what it was before.
         source: the calibration images.
         backend: where networks run.
+        decides: name of the output that tells classes.
         on_noise: the same with all distributions from noise, if here some of them come from
             BatchNormalization; None otherwise.
     """
@@ -52,6 +53,7 @@ class Preparation:
     unpooled: dict[str, Histogram]
     source: CalibrationSource
     backend: Backend
+    decides: str
     on_noise: "Preparation | None" = None
 
     @property
@@ -103,13 +105,13 @@ class Preparation:
         return self.backend.compile(self.network)
 
     def answer(self, feeds: Mapping[str, Any]) -> Any:
-        """First output of the ANN on any number of images, as many at once as fit."""
+        """The deciding output of the ANN on any number of images, as many at once as fit."""
         size = batch_size(self.network)
         parts = [
             self.ann(window(feeds, start, start + size))
             for start in range(0, count_images(feeds), size)
         ]
-        return np.concatenate([next(iter(part.values())) for part in parts])
+        return np.concatenate([part[self.decides] for part in parts])
 
     @cached_property
     def balance(self) -> Balance:
@@ -155,6 +157,7 @@ def prepare(
     backend: Backend,
     progress: Progress,
     *,
+    decides: str,
     statistics: Mapping[str, Moments] | None = None,
     strict: bool = False,
     allow_analog: bool = False,
@@ -167,6 +170,7 @@ def prepare(
         source: the calibration images.
         backend: where the ANN runs.
         progress: is told how many images are done.
+        decides: name of the output that tells classes.
         statistics: moments of tensors that count for more than the images, which are noise.
         strict: refuse graded operators.
         allow_analog: accept a network in which nothing spikes.
@@ -195,11 +199,11 @@ def prepare(
         layers += [node.output[0] for node in moved]
         batches = source.batches(network, batch_size(original))
         found = collect(watched, layers, batches, backend, advance)
-    measured = _prepared(network, placed, found, moved, source, backend)
+    measured = _prepared(network, placed, found, moved, source, backend, decides)
     expected = expected_histograms(watched, layers, statistics or {})
     if not expected:
         return measured
-    better = _prepared(network, placed, found | expected, moved, source, backend)
+    better = _prepared(network, placed, found | expected, moved, source, backend, decides)
     return replace(better, on_noise=measured)
 
 
@@ -220,6 +224,7 @@ def _prepared(
     moved: list[onnx.NodeProto],
     source: CalibrationSource,
     backend: Backend,
+    decides: str,
 ) -> Preparation:
     """Sort histograms of activations, and of what they were before pooling went to their front."""
     behind = {node.output[0]: node.name for node in moved}
@@ -230,6 +235,7 @@ def _prepared(
         {behind[name]: h for name, h in histograms.items() if name in behind},
         source,
         backend,
+        decides,
     )
 
 

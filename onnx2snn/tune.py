@@ -262,7 +262,7 @@ class _Search:
 
     def trial(self, recipe: Recipe, t: int, answer: dict[str, Any], meter: EnergyMeter) -> Trial:
         """What the answers after t steps are worth."""
-        found = next(iter(answer.values()))
+        found = answer[self.preparation.decides]
         totals = meter.up_to(t, len(found))
         agreement = None
         if is_classes(self.reference):

@@ -62,17 +62,17 @@ def tune_on(
     spiking: onnx.ModelProto,
     recipe: Recipe,
     backend: Backend,
+    name: str,
     stated_loss: float,
 ) -> ExitRule | None:
-    """The rule for a converted network; None where images, classes or time do not suffice."""
+    """The rule for the output ``name``; None where images, classes or time do not suffice."""
     steps = tuning_steps(recipe)
     macs = max(1, sum(multiplications(ann).values()))
     wanted = min(TUNING_ROWS // steps[-1], source.count, int(BUDGET / (macs * steps[-1])))
-    output = tensor_shape(ann.graph.output[0])
+    output = next(tensor_shape(value) for value in ann.graph.output if value.name == name)
     if source.is_noise or wanted < FEWEST_IMAGES or len(output) != 2 or not is_spiking(spiking):
         return None
     network, reference = Network(spiking, backend=backend), backend.compile(ann)
-    name = network.plan.outputs[0]
     parts: list[dict[int, Array]] = []
     expected: list[Array] = []
     size = min(FEWEST_IMAGES * backend.batches_at_once, batch_size(ann))

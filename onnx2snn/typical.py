@@ -91,7 +91,7 @@ class RoundMeasurement:
     """A round, ready to measure batches."""
 
     def __init__(self, network: Network, task: Round) -> None:
-        self.task, backend = task, network.backend
+        self.task, self.decides, backend = task, network.decides, network.backend
         self.network = Network(task.model, backend=backend, memory=network.memory)
         self.meter = EnergyMeter(self.network.model, self.network.plan)
         ann, self._weights = reference(network, task.against)
@@ -102,14 +102,14 @@ class RoundMeasurement:
         feeds, _ = self.network.check_feeds(piece.feeds())
         classes = piece.labels
         if self.ann is not None:
-            classes = next(iter(self.ann(feeds).values())).argmax(axis=1)
+            classes = self.ann(feeds)[self.decides].argmax(axis=1)
         steps = range(1, self.task.steps + 1)
         answers, traffic = self.network.observe(feeds, steps, self.meter.observer)
         totals = Totals(len(piece))
         for part in traffic:
             totals.count_tables(part.as_dict())
         for t, outputs in answers.items():
-            predicted = next(iter(outputs.values())).argmax(axis=1)
+            predicted = outputs[self.decides].argmax(axis=1)
             totals.count(f"right/{t}", int((predicted == classes).sum()))
         return totals
 

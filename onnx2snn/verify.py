@@ -54,9 +54,13 @@ def verify(
     recipe: Recipe,
     source: CalibrationSource,
     backend: Backend,
+    decides: str,
     progress: Callable[[str, int, int], None],
 ) -> Check:
-    """Compare layer means with the ANN's activations, relative to the layer's deviation."""
+    """Compare layer means with the ANN's activations, relative to the layer's deviation.
+
+    The output ``decides`` tells classes.
+    """
     layers = {
         item.node.output[0]: item for item in built.placed
         if item.role in (Role.NEURON, Role.POOL, Role.GRADED)
@@ -90,8 +94,7 @@ def verify(
     outputs = {name: answers[timesteps][name] for name in engine.plan.outputs}
     error = max(_output_error(outputs[name], reference[name]) for name in outputs)
     before = max(_output_error(answers[half][name], reference[name]) for name in outputs)
-    first = next(iter(outputs))
-    agreement = class_agreement(outputs[first], reference[first])
+    agreement = class_agreement(outputs[decides], reference[decides])
     finite = all(np.all(np.isfinite(value)) for value in outputs.values())
     passed = bool(finite and (error <= TOLERANCE or error <= FALLING * before))
     text = _verdict(passed, error, agreement, len(next(iter(feeds.values()))), timesteps)

@@ -64,6 +64,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
             preprocess=parse_all(options.preprocess),
             input_shapes=parse_shapes(options.input_shape),
             exit_loss=options.exit_loss,
+            decides=options.decides,
             precision=options.precision,
             strict=options.strict,
             allow_analog=options.allow_analog,

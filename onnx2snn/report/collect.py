@@ -160,7 +160,7 @@ def follow(
     steps = list(range(1, timesteps + 1))
     answers, watches = network.observe(feeds, steps, lambda: _Trains(chosen))
     expected = network.backend.compile(to_ann(network.model))(feeds)
-    first = network.plan.outputs[0]
+    first = network.decides
     evidence = np.stack([answers[t][first][0] for t in steps])
     return {
         "index": index,

@@ -105,7 +105,7 @@ def check_steps(last: int) -> list[int]:
 
 
 def run_batch(
-    engine: Engine, feeds: Mapping[str, Array], rule: ExitRule, last: int
+    engine: Engine, feeds: Mapping[str, Array], rule: ExitRule, output: str, last: int
 ) -> tuple[dict[str, Array], Array]:
     """Run images until each is stable.
 
@@ -113,6 +113,7 @@ def run_batch(
         engine: runs the network.
         feeds: images by input name, [N,*].
         rule: when they leave.
+        output: name of the output that it looks at.
         last: the step after which all leave.
 
     Returns:
@@ -120,11 +121,16 @@ def run_batch(
     """
     images = len(next(iter(feeds.values())))
     with engine.state_memory.lent(images) as states:
-        return _run_all(engine, feeds, states, rule, last)
+        return _run_all(engine, feeds, states, rule, output, last)
 
 
 def _run_all(
-    engine: Engine, feeds: Mapping[str, Array], states: dict[str, Array], rule: ExitRule, last: int
+    engine: Engine,
+    feeds: Mapping[str, Array],
+    states: dict[str, Array],
+    rule: ExitRule,
+    output: str,
+    last: int,
 ) -> tuple[dict[str, Array], Array]:
     """``run_batch`` with memory for the states."""
     images = len(next(iter(feeds.values())))
@@ -135,7 +141,7 @@ def _run_all(
     first = 1
     for step in [*(step for step in rule.steps if step < last), last]:
         answer = _advance(engine, static, states, first, step)
-        logits = answer[engine.plan.outputs[0]]
+        logits = answer[output]
         leaving = np.ones(len(inside), bool)
         if step < last:
             leaving = rule.stable(step, logits, before)

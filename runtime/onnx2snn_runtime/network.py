@@ -40,6 +40,7 @@ class Result:
         spikes: layer name to spikes per image and neuron over all steps, [N,*], if recorded.
         timesteps: number of steps run.
         exit_steps: with early exit, the steps that each image took, [N].
+        decides: name of the output that tells classes; empty: the first.
     """
 
     outputs: dict[str, Array]
@@ -47,11 +48,12 @@ class Result:
     timesteps: int
     spikes: dict[str, Array] = field(default_factory=dict)
     exit_steps: Array | None = None
+    decides: str = ""
 
     @property
     def logits(self) -> Array:
-        """The first output, usually [N, classes]."""
-        return next(iter(self.outputs.values()))
+        """The output that tells classes, usually [N, classes]."""
+        return self.outputs[self.decides or next(iter(self.outputs))]
 
 
 class SpikeRecorder(Observer):
@@ -132,6 +134,12 @@ class Network:
         return int(self.metadata.get("recommended_t") or DEFAULT_TIMESTEPS)
 
     @property
+    def decides(self) -> str:
+        """Name of the output that tells classes: the one that conversion chose, else the first."""
+        stored = self.metadata.get("decides")
+        return stored if stored in self.plan.outputs else self.plan.outputs[0]
+
+    @property
     def max_timesteps(self) -> int:
         """The most steps: in integer networks those for which no sum can overflow."""
         return int((self.metadata.get("integer") or {}).get("max_timesteps") or MAX_TIMESTEPS)
@@ -207,7 +215,7 @@ class Network:
         watch = SpikeRecorder if record else _no_observer
         by_step, recorders = self.run_batches(batches, steps, watch, sequence)
         spikes = _join([recorder.spikes for recorder in recorders if recorder])
-        return Result(by_step[steps[-1]], by_step, steps[-1], spikes)
+        return Result(by_step[steps[-1]], by_step, steps[-1], spikes, decides=self.decides)
 
     def run_early_exit(
         self,
@@ -237,11 +245,11 @@ class Network:
         parts = self.run_parts(
             self.split(feeds, 1, batch_size=fastest if batch_size is None else batch_size),
             last,
-            lambda batch: run_batch(self.engine, batch, rule, last),
+            lambda batch: run_batch(self.engine, batch, rule, self.decides, last),
         )
         outputs = _join([answer for answer, _ in parts])
         used = np.concatenate([steps for _, steps in parts])
-        return Result(outputs, {last: outputs}, last, exit_steps=used)
+        return Result(outputs, {last: outputs}, last, exit_steps=used, decides=self.decides)
 
     def stream(self, images: Images, timesteps: int | None = None) -> Iterator[dict[str, Array]]:
         """Yield the answer after each step, output name to [N,*].

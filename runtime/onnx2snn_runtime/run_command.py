@@ -147,7 +147,7 @@ def run_command(options: argparse.Namespace) -> int:
     )
     if options.output:
         write_bytes_atomic(options.output, archive(outputs))
-    show(options, outputs, timesteps, network.backend.name, exit_steps)
+    show(options, outputs, network.decides, timesteps, network.backend.name, exit_steps)
     for line in remarks(network, data, options):
         print(line, file=sys.stderr)  # noqa: T201
     return 0
@@ -207,12 +207,13 @@ def _numbered(name: str) -> Iterator[str]:
 def show(
     options: argparse.Namespace,
     outputs: dict[str, Any],
+    decides: str,
     timesteps: int,
     backend: str,
     exit_steps: list[int] | None,
 ) -> None:
-    """Print the answers: classes where the first output is [N, classes], else shapes."""
-    first = next(iter(outputs.values()))
+    """Print the answers: classes where the deciding output is [N, classes], else shapes."""
+    first = outputs[decides]
     classes = first.argmax(axis=1).tolist() if first.ndim == 2 and first.shape[1] > 1 else None
     document: dict[str, Any] = {
         "samples": len(first),
