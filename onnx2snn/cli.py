@@ -107,7 +107,8 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
                         help="search the least energy that loses at most these")  # fmt: skip
     parser.add_argument("--max-timesteps", type=int, default=8, help="for --target-drop (8)")
     parser.add_argument("--prefer", default=PREFERENCES[0], metavar="|".join(PREFERENCES),
-                        help="latency: --target-drop searches the fewest steps")  # fmt: skip
+                        help="--target-drop: least energy in about four steps, least energy "
+                        "in any number of steps, or fewest steps")  # fmt: skip
     add_preprocess_argument(parser, "imagenet, unit, none or mean=…,std=…")
     parser.add_argument("--input-shape", action="append", default=[], metavar="NAME:1,3,32,32",
                         help="sizes that the model leaves open")  # fmt: skip
@@ -117,7 +118,11 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
                         help="of several outputs the one that tells classes")  # fmt: skip
     parser.add_argument("--precision", default="float", metavar="float|int8",
                         help="int8: whole numbers, the same bits on every engine")  # fmt: skip
-    parser.add_argument("--strict", action="store_true", help="refuse what does not spike")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse graded operators, and a network whose check fails",
+    )
     parser.add_argument("--allow-analog", action="store_true", help="accept that nothing spikes")
     parser.add_argument("--backend", default="auto", help="for calibration and the check")
     add_limit_arguments(parser)

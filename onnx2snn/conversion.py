@@ -85,11 +85,13 @@ def convert(
         target_drop: choose the settings: the least energy whose expected loss of accuracy on new
             images is at most this many points. With a recipe only its settings are searched.
         max_timesteps: steps at most, for ``target_drop``.
-        prefer: for ``target_drop``: ``energy``, or ``latency``: the fewest steps instead of the
-            least energy, and as much as possible after the first one, for early exit.
+        prefer: for ``target_drop``: ``balanced``: the least energy, where each step beyond the
+            fourth must make up for a quarter more; ``energy``: nothing but the least energy;
+            ``latency``: the fewest steps, and as much as possible after the first one, for early
+            exit.
         relays: neurons stand in front of weights that would meet values: sums over other weights,
-            or what gates send (see ``onnx2snn.relays``). Default: for ``target_drop`` that prefers
-            energy, and where ``precision`` needs them.
+            or what gates send (see ``onnx2snn.relays``). Default: for ``target_drop`` unless it
+            prefers latency, and where ``precision`` needs them.
         preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``; for
             several inputs also a mapping by their names.
         input_shapes: sizes of dynamic inputs, batch first.
@@ -114,7 +116,7 @@ def convert(
         UsageError: an option is out of range.
     """
     if relays is None and target_drop is not None:
-        relays = prefer == "energy"
+        relays = prefer != "latency"
     starts = [
         (find_recipe(entry) if isinstance(entry, str) else entry).with_options(
             burst_limit=burst, v0=v0, scale=scale, rule=threshold, percentile=percentile,

@@ -27,11 +27,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from onnx2snn_runtime.early_exit import log_probabilities
 from onnx2snn_runtime.errors import UsageError
 
 GAP = 0.075  # share of errors that new images add to those of training images
 TRAINING_ERRORS = 0.01  # share of errors on training images
-SMALLEST_PROBABILITY = 1e-7
 PERCENT = 100.0
 
 
@@ -90,10 +90,13 @@ def decision_values(output: Any) -> Any:
     """Logits: probabilities go through the logarithm, anything else stays as it is."""
     if not is_classes(output):
         return output
+    return log_probabilities(output) if is_probabilities(output) else output
+
+
+def is_probabilities(output: Any) -> bool:
+    """Whether what an output [N, classes] tells are probabilities."""
     sums = output.sum(axis=1)
-    if output.min() < 0 or not np.allclose(sums, 1.0, atol=1e-3):
-        return output
-    return np.log(np.maximum(output, SMALLEST_PROBABILITY))
+    return bool(output.min() >= 0 and np.allclose(sums, 1.0, atol=1e-3))
 
 
 def margins(values: Any, classes: Any) -> Any:

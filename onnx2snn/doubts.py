@@ -51,9 +51,13 @@ def doubts(source: CalibrationSource, preparation: Preparation) -> Iterator[str]
     if not is_classes(answers) or labels.max() >= answers.shape[1]:
         return
     right = PERCENT * float((answers.argmax(axis=1) == labels).mean())
+    yield from strange_labels(right, f"{len(labels)} labelled calibration images")
+
+
+def strange_labels(right: float, images: str) -> Iterator[str]:
+    """What speaks against the labels, if the ANN answers so many percent of the images right."""
     if right < POOR:
         yield (
-            f"the ANN itself answers only {right:.0f} % of {len(labels)} labelled calibration "
-            "images as their labels say: is --preprocess what it was trained with, and are the "
-            "labels in its order of classes?"
+            f"the ANN itself answers only {right:.0f} % of {images} as their labels say: is "
+            "--preprocess what it was trained with, and are the labels in its order of classes?"
         )

@@ -79,6 +79,7 @@ def export_torch(module: Any, example_inputs: Any, path: Path) -> None:
         ModelError: no exporter takes the network; with what each of them says.
     """
     torch = _framework("torch", "torch onnxscript")
+    module = getattr(module, "_orig_mod", module)  # what torch.compile has wrapped
     given = example_inputs if isinstance(example_inputs, tuple | list) else (example_inputs,)
     if not given or not all(isinstance(item, torch.Tensor) and item.ndim for item in given):
         kinds = ", ".join(type(item).__name__ for item in given) or "nothing"

@@ -121,7 +121,7 @@ class Measurement:
 def other_outputs(network: Network) -> str:
     """What to do where labels do not fit the output that they are held against."""
     if len(network.plan.outputs) == 1:
-        return ""
+        return "labels count from 0"
     return (
         f"labels are held against the output {network.decides!r} of "
         f"{', '.join(network.plan.outputs)}: convert with --decides NAME"

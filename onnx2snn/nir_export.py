@@ -215,7 +215,7 @@ def _convolution(owner: _Exporter, node: NodeProto) -> None:
     attributes = attributes_of(node)
     weight = owner.arrays.get(node.input[1])
     if weight is None or weight.ndim != 4:
-        owner.refuse(node, "NIR has 2-D convolutions with constant weights only")
+        owner.refuse(node, "only 2-D convolutions with constant weights are written as NIR")
         return
     pads = list(attributes.get("pads", [0, 0, 0, 0]))
     if pads[:2] != pads[2:]:

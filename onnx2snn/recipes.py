@@ -6,7 +6,7 @@ from typing import Any
 from onnx2snn_runtime.errors import UsageError
 
 MAX_BURST = 255
-PREFERENCES = ("energy", "latency")  # what a search for settings may save
+PREFERENCES = ("balanced", "energy", "latency")  # what a search for settings saves
 FAST_REACH = 1.875  # burst_limit · scale of ``fast`` and ``refine``: how far a step reaches
 
 

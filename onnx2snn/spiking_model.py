@@ -9,6 +9,7 @@ import onnx
 from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import macs_between, multiplications
+from onnx2snn.energy import ann_energy
 from onnx2snn.integer.units import described
 from onnx2snn.recipes import Recipe
 from onnx2snn.tune import Tuning
@@ -132,6 +133,11 @@ class SpikingModel:
         """What share of the work is spiking, linear and graded."""
         return measure_work(self.ann, self.placed)
 
+    @property
+    def ann_energy_uj(self) -> float:
+        """Microjoules per image of the ANN's multiply-accumulates."""
+        return ann_energy(sum(multiplications(self.ann).values()))
+
     def save(self, path: str | Path) -> None:
         """Write the ``.snn.onnx`` file, whole or not at all.
 
@@ -154,7 +160,7 @@ class SpikingModel:
         work = self.work
         hints = []
         if work.share("graded") >= WORTH_RELAYS and not self.recipe.relays:
-            hints.append("--relays puts neurons in front of the weights of these graded MACs")
+            hints.append("--relays puts neurons in front of weights that meet values")
         macs = sum(multiplications(self.ann).values())
         lines = [
             f"recipe {self.recipe.name}, burst limit {self.recipe.burst_limit}, "

@@ -28,11 +28,19 @@ import onnx
 
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.costs import multiplications
-from onnx2snn.decision import PERCENT, Estimate, unseen_factor
+from onnx2snn.decision import PERCENT, Estimate, is_probabilities, unseen_factor
 from onnx2snn.preparation import batch_size
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends import Backend
-from onnx2snn_runtime.early_exit import CHANGE, SPREAD, ExitRule, check_steps, lead, unit_of
+from onnx2snn_runtime.early_exit import (
+    CHANGE,
+    SPREAD,
+    ExitRule,
+    check_steps,
+    lead,
+    log_probabilities,
+    unit_of,
+)
 from onnx2snn_runtime.format import is_spiking
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import tensor_shape
@@ -93,8 +101,8 @@ def tune(
     """The rule with the fewest steps within the stated loss; if need be, all of them.
 
     Args:
-        by_step: step to logits [N,K] of the spiking network on calibration images.
-        ann: logits [N,K] of the ANN on the same images.
+        by_step: step to answers [N,K] of the spiking network on calibration images.
+        ann: answers [N,K] of the ANN on the same images.
         stated_loss: points of accuracy that it may be expected to cost on new images.
         labels: classes of the images, [N], or None.
 
@@ -103,6 +111,10 @@ def tune(
     """
     if ann.ndim != 2 or ann.shape[1] < 2 or len(ann) < FEWEST_IMAGES:
         return None
+    if is_probabilities(ann):
+        logits = {step: log_probabilities(answer) for step, answer in by_step.items()}
+        rule = tune(logits, log_probabilities(ann), stated_loss, labels)
+        return rule and replace(rule, probabilities=True)
     here = stated_loss / unseen_factor(ann, labels)
     found = []
     for unit in (CHANGE, SPREAD):

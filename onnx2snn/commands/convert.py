@@ -152,6 +152,7 @@ def show(result: SpikingModel, options: argparse.Namespace) -> None:
     print_out(result.summary())
     if result.tuning:
         show_tuning(result.tuning)
+        print_out(f"the ANN itself: {result.ann_energy_uj:.2f} µJ an image")
     if options.verbose:
         for note in result.notes:
             say(f"note: {note}")
@@ -170,7 +171,9 @@ def show_tuning(tuning: Tuning) -> None:
             f"{trial.energy_uj:.2f}", agreement, trial.loss_text, taken,
         ])  # fmt: skip
     header = ["recipe", "T", "unit", "k spikes", "µJ", "agreement %", "expected loss", ""]
-    print_table("settings tried, on calibration images; loss in points on new ones", header, rows)
+    loss = "points" if tuning.chosen.agreement is not None else "percent of the output's norm"
+    title = f"settings tried, on calibration images; expected loss in {loss}, on new ones"
+    print_table(title, header, rows)
 
 
 def document(result: SpikingModel, output: Path | None, warned: list[str]) -> dict[str, Any]:

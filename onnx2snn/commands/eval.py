@@ -30,6 +30,7 @@ BELOW_LIMIT = 1
 
 def run(options: argparse.Namespace) -> int:
     """Measure a network and print the table."""
+    from onnx2snn.doubts import FEWEST_IMAGES, strange_labels
     from onnx2snn.evaluation import Interrupted, evaluate
 
     check_backend_arguments(options)
@@ -74,6 +75,10 @@ def run(options: argparse.Namespace) -> int:
     unlabelled = ["no labels: accuracy is not known"] if data.labels is None else []
     for line in remarks(network, data, options, *unlabelled):
         say(line)
+    right, count = result["ann"]["accuracy"], result["samples"]
+    if right is not None and count >= FEWEST_IMAGES:
+        for doubt in strange_labels(right, f"{count} images"):
+            say(f"warning: {doubt}")
     if options.max_drop is None:
         return 0
     return check_drop(result, options.max_drop)
@@ -196,12 +201,14 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
         shown = ", ".join(f"T={t} {count}" for t, count in early["distribution"].items())
         print_out(f"early exit: mean T {early['mean_t']:.2f}, accuracy "
                   f"{number(early['accuracy'])} %, agreement {early['agreement']:.2f} %, "
-                  f"{early['loss']:.2f} points less than at T = {early['last_t']}")  # fmt: skip
+                  f"{abs(early['loss']):.2f} points of agreement "
+                  f"{'less' if early['loss'] >= 0 else 'more'} than at T = {early['last_t']}; "
+                  f"the rule is to cost {early['stated_loss']:g} points of accuracy")  # fmt: skip
         print_out(f"images by the step they left at: {shown}")
     integer = ", ".join(f"T={s['t']} {counted(s['energy_int_uj'])}" for s in result["steps"])
-    print_out(f"integer arithmetic, µJ: SNN {integer}; quantised ANN "
+    print_out(f"in integer arithmetic of 8 bits, if it suffices, µJ: SNN {integer}; quantised ANN "
               f"{counted(quantised['energy_int_uj'])}")  # fmt: skip
     if result["steps"][-1]["agreement"] is None:
-        print_out("the first output is not [N,classes]: there is no accuracy and no agreement, "
+        print_out("the output is not [N,classes]: there is no accuracy and no agreement, "
                   "the output error stands")  # fmt: skip
     print_out("energy: an estimate of arithmetic only (45 nm, Horowitz 2014)")

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     print_table(str(options.model), ["input", "shape"], shapes)
     if found["kind"] == "spiking":
         header = ["layer", "law", "neurons", "threshold", "γ", "peak spikes", "synapses",
-                  "fan-in", "fan-out"]  # fmt: skip
+                  "mean fan-in", "largest fan-out"]  # fmt: skip
         rows = [
             [layer["name"], layer["law"], layer["neurons"], number_range(layer["threshold"]),
              *("" if layer[key] is None else f"{layer[key]:.0f}" for key in

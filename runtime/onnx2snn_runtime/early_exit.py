@@ -18,6 +18,7 @@ from onnx2snn_runtime.errors import ModelError
 Array = Any
 SPREAD, CHANGE = "spread", "change"
 SMALLEST_UNIT = 1e-12
+SMALLEST_PROBABILITY = 1e-7
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class ExitRule:
         thresholds: lead / unit from which an image leaves, one for each of ``steps``.
         stated_loss: points of accuracy that the rule was expected to cost at most.
         measured: what it did on calibration images that it was not chosen on.
+        probabilities: the output tells probabilities; their logarithms are the logits.
     """
 
     unit: str
@@ -38,6 +40,7 @@ class ExitRule:
     thresholds: tuple[float, ...]
     stated_loss: float
     measured: Mapping[str, float]
+    probabilities: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The rule as JSON data."""
@@ -57,6 +60,7 @@ class ExitRule:
                 tuple(float(number) for number in data["thresholds"]),
                 float(data["stated_loss"]),
                 {str(key): float(value) for key, value in data["measured"].items()},
+                bool(data.get("probabilities", False)),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"the exit rule in the file is damaged: {error!r}") from error
@@ -68,9 +72,17 @@ class ExitRule:
         return rule
 
     def stable(self, step: int, logits: Array, before: Array | None) -> Array:
-        """Which images [N] may leave after ``step``, from logits [N,K] now and one check ago."""
+        """Which images [N] may leave after ``step``, from answers [N,K] now and one check ago."""
         threshold = self.thresholds[self.steps.index(step)]
+        if self.probabilities:
+            logits = log_probabilities(logits)
+            before = None if before is None else log_probabilities(before)
         return lead(logits) >= threshold * unit_of(self.unit, logits, before)
+
+
+def log_probabilities(probabilities: Array) -> Array:
+    """Logits of what a Softmax has answered."""
+    return np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
 
 
 def lead(logits: Array) -> Array:

@@ -2,8 +2,9 @@
 
 import io
 import os
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,9 +83,15 @@ def list_folder(root: Path) -> PictureFolder:
     if found is None:
         return PictureFolder(root, tuple(flat), None, None, ())
     labels, names = found
-    used = ", ".join(f"{shown(names[i], 40)}={i}" for i in sorted(set(labels.tolist()))[:12])
-    note = f"labels from the file names: {used}"
+    used = {int(label): names[label] for label in sorted(set(labels.tolist()))}
+    note = f"labels from the file names: {_numbered(used)}"
     return PictureFolder(root, tuple(flat), labels, names, (note,))
+
+
+def _numbered(names: Mapping[int, str]) -> str:
+    """The first class names with their numbers, for people."""
+    text = ", ".join(f"{shown(name, 40)}={number}" for number, name in list(names.items())[:12])
+    return text + (", …" if len(names) > 12 else "")
 
 
 def _is_picture(entry: "os.DirEntry[str]") -> bool:
@@ -122,7 +129,10 @@ def _folder_numbers(names: tuple[str, ...]) -> tuple[list[int], str]:
     """
     order = list(range(len(names)))
     if not all(name.isascii() and name.isdecimal() for name in names):
-        return order, ""
+        return order, (
+            f"labels from the class folders in the order of their names: "
+            f"{_numbered(dict(enumerate(names)))}"
+        )
     numbers = [int(name) for name in names]
     if min(numbers) == 0 and len(set(numbers)) == len(numbers) <= max(numbers) < MOST_CLASSES:
         return numbers, "class folders are numbers with gaps: each number is taken for the class"
@@ -185,8 +195,9 @@ def decode(
             advice="scale the picture down before",
         ) from problem
     except Exception as problem:  # decoders meet hostile bytes and raise what they like
+        said = re.sub(r" <\S+ object at 0x\w+>", "", str(problem))
         raise DataError(
-            f"{shown(name)} is not a picture that can be read: {shown(problem, 200)}",
+            f"{shown(name)} is not a picture that can be read: {shown(said, 200)}",
             advice=f"readable are {', '.join(_FORMATS)}",
         ) from problem
     return pixels[..., None] if pixels.ndim == 2 else pixels

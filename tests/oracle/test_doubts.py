@@ -35,6 +35,14 @@ def test_labels_that_the_network_knows(tmp_path):
         onnx2snn.convert(networks.small_cnn(), calibration=labelled(tmp_path, IMAGES, shift=0))
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+def test_an_evaluation_says_so_too(tmp_path, capsys, shift):
+    model = tmp_path / "model.snn.onnx"
+    onnx2snn.convert(networks.small_cnn(), calibration=IMAGES).save(model)
+    assert main(["eval", str(model), str(labelled(tmp_path, IMAGES, shift)), "-T", "1"]) == 0
+    assert ("answers only 0 % of 48 images" in capsys.readouterr().err) == bool(shift)
+
+
 def test_labels_of_other_classes_tell_nothing(tmp_path):
     path = tmp_path / "images.npz"
     np.savez(path, images=IMAGES, labels=np.full(len(IMAGES), 10_000))

@@ -74,6 +74,36 @@ def test_an_image_leaves_with_the_answer_of_its_step(converted, unit, threshold)
         before = logits
 
 
+def test_probabilities_get_the_rule_of_their_logits():
+    """A Softmax at the end changes neither thresholds nor who leaves when."""
+    generator = np.random.default_rng(3)
+    ann = generator.normal(0, 3, (400, 5)).astype(np.float32)
+    by_step = {
+        step: ann + generator.normal(0, 2 / step, ann.shape).astype(np.float32)
+        for step in (1, 2, 4, 8)
+    }
+
+    def softmax(logits):
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    labels = ann.argmax(axis=1)
+    plain = tune(by_step, ann, 1.0, labels)
+    answers = {step: softmax(logits) for step, logits in by_step.items()}
+    rule = tune(answers, softmax(ann), 1.0, labels)
+    assert rule.probabilities
+    assert not plain.probabilities
+    assert rule.steps == plain.steps
+    assert len(rule.steps) > 1
+    first = rule.steps[0]
+    assert np.array_equal(
+        rule.stable(first, answers[first], None), plain.stable(first, by_step[first], None)
+    )
+    if plain.unit == SPREAD:
+        assert rule.thresholds == pytest.approx(plain.thresholds, rel=1e-3)
+    assert ExitRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+
+
 @pytest.mark.parametrize("memory", [None, 1, 2**16])
 @pytest.mark.parametrize("batch_size", [None, 1, 7])
 def test_every_cut_gives_the_same_bits(converted, memory, batch_size):

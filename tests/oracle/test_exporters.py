@@ -54,6 +54,15 @@ def test_a_torch_module_is_converted_and_left_as_it_was():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+def test_a_compiled_torch_module_is_the_module():
+    torch = need("torch", "onnxscript")
+    module = torch.compile(torch_network(torch))
+    spiking = onnx2snn.from_torch(module, torch.zeros(1, 3, 8, 8), calibration=pictures(32, 1))
+    assert [layer.op for layer in spiking.layers if layer.role == "neuron"] == ["Swish", "Gelu"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_what_dynamo_cannot_export_the_legacy_exporter_does(monkeypatch):
     torch = need("torch", "onnxscript")
     export = torch.onnx.export

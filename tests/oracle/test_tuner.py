@@ -131,6 +131,14 @@ def test_an_impossible_target_takes_the_most_accurate_and_says_so(images):
     assert model.tuning.chosen.likely_loss == min(losses)
 
 
+def test_nothing_but_energy_takes_the_least_of_all_that_keep_the_target(images):
+    tuning = onnx2snn.convert(
+        networks.small_cnn(3), calibration=images, target_drop=1.0, prefer="energy"
+    ).tuning
+    good = [trial for trial in tuning.trials if round(trial.likely_loss, 2) <= 1.0]
+    assert tuning.chosen.energy_uj == min(trial.energy_uj for trial in good)
+
+
 def test_latency_takes_the_fewest_steps_that_keep_the_target(tuned, images):
     model = onnx2snn.convert(
         networks.small_cnn(3), calibration=images, target_drop=1.0, prefer="latency"

@@ -317,7 +317,9 @@ def test_class_subfolders(tmp_path: Path) -> None:
     assert dataset.class_names == ("ape", "cat", "dog")
     assert dataset.labels is not None
     assert dataset.labels.tolist() == [1, 1, 2]
-    assert dataset.notes == ["classes without pictures: ape"]
+    missing, order = dataset.notes
+    assert missing == "classes without pictures: ape"
+    assert order.endswith("ape=0, cat=1, dog=2")
     images = whole(dataset, (3, 8, 8), PRESETS["none"])
     assert images[:, 0, 0, 0].tolist() == [1, 2, 0]
     limited = open_data(tmp_path, limit=2)
@@ -456,6 +458,7 @@ def test_bad_pictures(tmp_path: Path, content: bytes, phrase: str) -> None:
         whole(open_data(tmp_path), (3, 8, 10))
     assert phrase in str(caught.value)
     assert "a.png" in str(caught.value)
+    assert " at 0x" not in str(caught.value)
 
 
 def test_pictures_for_odd_models(tmp_path: Path) -> None:
