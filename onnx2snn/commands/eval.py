@@ -11,6 +11,7 @@ from typing import Any
 
 from onnx2snn.commands.report import add_report, check_report
 from onnx2snn.console import print_out, print_table, progress_bar, say
+from onnx2snn.report.verdict import energy_sentences, verdict
 from onnx2snn_runtime.cli import INTERRUPTED
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.files import check_writable, write_bytes_atomic
@@ -211,4 +212,6 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
     if result["steps"][-1]["agreement"] is None:
         print_out("the output is not [N,classes]: there is no accuracy and no agreement, "
                   "the output error stands")  # fmt: skip
+    told = verdict(result)
+    print_out("\n".join([told.headline, *energy_sentences(result, told.step)]))
     print_out("energy: an estimate of arithmetic only (45 nm, Horowitz 2014)")

@@ -7,6 +7,7 @@ from typing import Any
 from onnx2snn.report.drawing import COLOURS, import_extra, new_figure, to_svg
 
 WIDTH, HEIGHT = 4.7, 3.1  # inches; readable on a phone without scrolling
+LABEL = (30.0, 16.0)  # pixels that the label of a point takes
 LOGARITHMIC = 4.0  # ratio of the largest to the smallest energy above which the axis is logarithmic
 
 
@@ -117,13 +118,19 @@ def energy_against_accuracy(results: dict[str, Any], *, integer: bool) -> str:
         axes.plot([p.energy], [p.accuracy], mark, color=colour, markersize=7, linestyle="none",
                   markerfacecolor=colour if p in front else "none",
                   label="_" if p.kind == "snn" else p.label)  # fmt: skip
-        if p.kind == "snn":
-            left = p.energy > middle
-            axes.annotate(p.label, (p.energy, p.accuracy), xytext=(-6 if left else 6, -14),
-                          textcoords="offset points", fontsize=9, color=colour,
-                          ha="right" if left else "left")  # fmt: skip
     axes.legend(fontsize=9, frameon=False, labelcolor=COLOURS["ink"])
     axes.margins(0.12, 0.2)
+    axes.autoscale_view()
+    labelled: list[tuple[float, float]] = []
+    for p in snn:
+        x, y = axes.transData.transform((p.energy, p.accuracy))
+        if any(abs(x - a) < LABEL[0] and abs(y - b) < LABEL[1] for a, b in labelled):
+            continue  # its label would lie over another one
+        labelled.append((x, y))
+        left = p.energy > middle
+        axes.annotate(p.label, (p.energy, p.accuracy), xytext=(-6 if left else 6, -14),
+                      textcoords="offset points", fontsize=9, color=COLOURS["snn"],
+                      ha="right" if left else "left")  # fmt: skip
     axes.set_xlabel("energy of the arithmetic, µJ per image")
     axes.set_ylabel("accuracy %" if results["ann"]["accuracy"] is not None else "same class %")
     return to_svg(figure, "integer" if integer else "float")

@@ -1,5 +1,6 @@
 """What the numbers say, in sentences; also where they speak against the SNN."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,9 +45,20 @@ def verdict(results: dict[str, Any]) -> Verdict:
     if step["accuracy"] is not None:
         sentences.append(f"Both give the same class for {step['agreement']:.1f} % of "
                          f"{results['samples']} images.")  # fmt: skip
-        sentences += _first_step(results)
-    beside = [*_energy(results, step), *_typical(results), *_departure(results)]
+        sentences += _chance(results, step) + _first_step(results)
+    beside = [*energy_sentences(results, step), *_typical(results), *_departure(results)]
     return Verdict(headline, sentences + beside, step)
+
+
+def _chance(results: dict[str, Any], step: dict[str, Any]) -> list[str]:
+    """Whether so small a difference on so few images tells anything."""
+    lost, gained = step.get("lost"), step.get("gained")
+    if lost is None or gained is None or lost == gained:
+        return []
+    if abs(lost - gained) > 2 * math.sqrt(lost + gained):
+        return []
+    return [f"On {results['samples']} images this difference may be chance: the SNN is wrong on "
+            f"{lost} that the ANN gets right, and right on {gained} others."]  # fmt: skip
 
 
 def _first_step(results: dict[str, Any]) -> list[str]:
@@ -77,7 +89,7 @@ def _typical(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def _energy(results: dict[str, Any], step: dict[str, Any]) -> list[str]:
+def energy_sentences(results: dict[str, Any], step: dict[str, Any]) -> list[str]:
     """Energy against the ANN and against quantising it; each may win."""
     ann, skipping = results["ann"]["energy_uj"], results["ann_skip_zeros"]["energy_uj"]
     sentences = []
