@@ -109,7 +109,7 @@ def reference(
     if network.metadata.get("integer"):
         ann = with_neurons_between(ann)
     relays = (network.metadata.get("recipe") or {}).get("relays", False)
-    ann = arranged(ann, refine=refines(network.metadata), relays=relays)
+    ann, _ = arranged(ann, refine=refines(network.metadata), relays=relays)
     made = {name for node in ann.graph.node for name in node.output}
     ours, theirs = list(network.plan.outputs), [output.name for output in ann.graph.output]
     missing = [name for name in tensors if name not in made]

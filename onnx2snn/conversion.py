@@ -160,7 +160,7 @@ def convert(
         for start in starts
     ]  # fmt: skip
     prepared = [
-        (item, replace(start, relays=item.has_relays))
+        (item, replace(start, relays=item.relays > 0))
         for item, start in zip(preparations, starts, strict=True)
     ]
     tuning = None

@@ -16,7 +16,7 @@ from onnx2snn.classify import Placed, Role, classify, values_met
 from onnx2snn.pool_first import pool_first
 from onnx2snn.reach import keep_reach
 from onnx2snn.recipes import Recipe, find_recipe
-from onnx2snn.relays import is_relay, with_relays
+from onnx2snn.relays import with_relays
 from onnx2snn.rewrite import rewrite
 from onnx2snn_runtime.backends import Backend, Runner
 from onnx2snn_runtime.parts import count_images, window
@@ -43,6 +43,7 @@ class Preparation:
         source: the calibration images.
         backend: where networks run.
         decides: name of the output that tells classes.
+        relays: how many neurons stand where weights would meet values.
         on_noise: the same with all distributions from noise, if here some of them come from
             BatchNormalization; None otherwise.
     """
@@ -54,6 +55,7 @@ class Preparation:
     source: CalibrationSource
     backend: Backend
     decides: str
+    relays: int
     on_noise: "Preparation | None" = None
 
     @property
@@ -79,11 +81,6 @@ class Preparation:
         """The spiking network of a recipe, and its thresholds."""
         thresholds = self.thresholds(recipe)
         return rewrite(self.network, self.placed, thresholds, recipe), thresholds
-
-    @property
-    def has_relays(self) -> bool:
-        """Whether neurons stand where weights would meet values."""
-        return any(is_relay(item.node) for item in self.placed)
 
     @property
     def typical(self) -> dict[str, Any]:
@@ -140,14 +137,16 @@ class Preparation:
         return {name: np.concatenate([part[name] for part in parts])[:size] for name in parts[0]}
 
 
-def arranged(network: onnx.ModelProto, *, refine: bool, relays: bool) -> onnx.ModelProto:
-    """The same function as a recipe needs it.
+def arranged(
+    network: onnx.ModelProto, *, refine: bool, relays: bool
+) -> tuple[onnx.ModelProto, int]:
+    """The same function as a recipe needs it, and the number of its relays.
 
     In the refining code pooling goes in front of activations; relays stand where they are wanted.
     """
     if refine:
         network, _ = pool_first(network)
-    return with_relays(network, pools=refine) if relays else network
+    return with_relays(network, pools=refine) if relays else (network, 0)
 
 
 def prepare(
@@ -180,7 +179,7 @@ def prepare(
         DataError: the images do not fit.
     """
     original = network
-    network = arranged(network, refine=recipe.code == "refine", relays=recipe.relays)
+    network, relays = arranged(network, refine=recipe.code == "refine", relays=recipe.relays)
     placed = classify(network, strict=strict, allow_analog=allow_analog)
     layers = [item.node.output[0] for item in placed if item.role is Role.NEURON]
     done = 0
@@ -199,12 +198,14 @@ def prepare(
         layers += [node.output[0] for node in moved]
         batches = source.batches(network, batch_size(original))
         found = collect(watched, layers, batches, backend, advance)
-    measured = _prepared(network, placed, found, moved, source, backend, decides)
+    measured = Preparation(
+        network, placed, *by_place(found, moved), source, backend, decides, relays
+    )
     expected = expected_histograms(watched, layers, statistics or {})
     if not expected:
         return measured
-    better = _prepared(network, placed, found | expected, moved, source, backend, decides)
-    return replace(better, on_noise=measured)
+    pooled, unpooled = by_place(found | expected, moved)
+    return replace(measured, histograms=pooled, unpooled=unpooled, on_noise=measured)
 
 
 def with_nodes(network: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
@@ -217,25 +218,14 @@ def with_nodes(network: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.Mo
     return extended
 
 
-def _prepared(
-    network: onnx.ModelProto,
-    placed: list[Placed],
-    histograms: dict[str, Histogram],
-    moved: list[onnx.NodeProto],
-    source: CalibrationSource,
-    backend: Backend,
-    decides: str,
-) -> Preparation:
-    """Sort histograms of activations, and of what they were before pooling went to their front."""
+def by_place(
+    histograms: Mapping[str, Histogram], moved: list[onnx.NodeProto]
+) -> tuple[dict[str, Histogram], dict[str, Histogram]]:
+    """Those of activations, and by name those of what they were before pooling went ahead."""
     behind = {node.output[0]: node.name for node in moved}
-    return Preparation(
-        network,
-        placed,
+    return (
         {name: h for name, h in histograms.items() if name not in behind},
         {behind[name]: h for name, h in histograms.items() if name in behind},
-        source,
-        backend,
-        decides,
     )
 
 

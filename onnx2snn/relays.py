@@ -6,6 +6,8 @@ multiplication for every weight, at every step in which it changes. A relay is a
 bounds: it spikes like any other activation, in both directions, and costs an error of its own.
 """
 
+from itertools import chain, count
+
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
@@ -16,15 +18,16 @@ from onnx2snn_runtime.format import BATCH
 from onnx2snn_runtime.plan import tensor_shape
 from onnx2snn_runtime.weighted import sides
 
-LOW, HIGH = "relay.low", "relay.high"
 
-
-def with_relays(network: onnx.ModelProto, *, pools: bool) -> onnx.ModelProto:
-    """A normalised network with a relay wherever values between neurons meet weights.
+def with_relays(network: onnx.ModelProto, *, pools: bool) -> tuple[onnx.ModelProto, int]:
+    """Put a relay wherever values between neurons meet weights.
 
     Args:
         network: the ANN in its normal form; it is not changed.
         pools: whether pooling hands on values, as in the refining code.
+
+    Returns:
+        The same function, and the number of relays.
     """
     relays = Relays(network)
     weights = {item.name: item for item in relays.graph.initializer}
@@ -34,12 +37,7 @@ def with_relays(network: onnx.ModelProto, *, pools: bool) -> onnx.ModelProto:
         found = sides(node, weights)
         if found and node.input[found[0]] in met:
             node.input[found[0]] = relays.behind(node.input[found[0]])
-    return relays.finished()
-
-
-def is_relay(node: NodeProto) -> bool:
-    """Whether a node of the ANN is a relay."""
-    return node.op_type == "Clip" and list(node.input[1:]) == [LOW, HIGH]
+    return relays.finished(), len(relays.made)
 
 
 class Relays:
@@ -58,16 +56,26 @@ class Relays:
         values = [*self.graph.value_info, *self.graph.output]
         self.shapes = {value.name: tensor_shape(value) for value in values}
         self.made: dict[str, NodeProto] = {}
+        parts = (*self.graph.input, *self.graph.initializer, *self.graph.node)
+        self.taken = {item.name for item in parts} | {x for n in self.nodes for x in n.output}
+        self.bounds = self.unique("relay.low"), self.unique("relay.high")
+
+    def unique(self, name: str) -> str:
+        """``name``, with a number if it is taken."""
+        numbered = (f"{name}_{number}" for number in count(2))
+        found = next(item for item in chain([name], numbered) if item not in self.taken)
+        self.taken.add(found)
+        return found
 
     def behind(self, tensor: str) -> str:
         """Output of the relay behind a tensor."""
-        output = f"{tensor}.relay"
         if tensor not in self.made:
-            self.made[tensor] = helper.make_node("Clip", [tensor, LOW, HIGH], [output], output)
+            output = self.unique(f"{tensor}.relay")
+            self.made[tensor] = helper.make_node("Clip", [tensor, *self.bounds], [output], output)
             self.graph.value_info.append(
                 helper.make_tensor_value_info(output, TensorProto.FLOAT, self.shapes[tensor])
             )
-        return output
+        return str(self.made[tensor].output[0])
 
     def finished(self) -> onnx.ModelProto:
         """The network with its relays, each right behind what it reads."""
@@ -79,7 +87,7 @@ class Relays:
             nodes.extend(self.made[name] for name in node.output if name in self.made)
         del self.graph.node[:]
         self.graph.node.extend(nodes)
-        for name, value in ((LOW, -HUGE), (HIGH, HUGE)):
+        for name, value in zip(self.bounds, (-HUGE, HUGE), strict=True):
             self.graph.initializer.append(
                 numpy_helper.from_array(np.array(value, np.float32), name)
             )

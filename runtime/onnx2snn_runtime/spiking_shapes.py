@@ -17,7 +17,7 @@ from onnx2snn_runtime.inference import (
     sizes_of,
     skeleton,
 )
-from onnx2snn_runtime.neurons import StatefulOperator
+from onnx2snn_runtime.neurons import ACTIVATIONS, StatefulOperator
 
 _DAMAGED = "the file was changed or damaged: convert the network again"
 
@@ -62,11 +62,14 @@ def _skeleton(model: onnx.ModelProto, operators: Mapping[int, StatefulOperator])
 
 
 def _plain(node: NodeProto, operator: StatefulOperator, opset: int) -> NodeProto:
-    """One law as its function f."""
+    """One law as its function f; an activation that ONNX lacks keeps shapes as Identity does."""
+    op, inputs = operator.signature.op, list(node.input[: operator.signature.inputs])
+    if operator.family == "Readout" or (
+        op in ACTIVATIONS and not ACTIVATIONS[op].is_standard(opset)
+    ):
+        return helper.make_node("Identity", inputs[:1], [node.output[0]], node.name)
     known = set(operator.base_attributes(opset))
-    count = operator.signature.inputs
-    op = "Identity" if operator.family == "Readout" else operator.signature.op
-    plain = helper.make_node(op, list(node.input[:count]), [node.output[0]], node.name)
+    plain = helper.make_node(op, inputs, [node.output[0]], node.name)
     plain.attribute.extend(item for item in node.attribute if item.name in known)
     return plain
 
@@ -137,7 +140,8 @@ def _stored_findings(
             sizes = known[name]
             tail = output[len(output) - len(sizes) :] if sizes else ()
             fits = len(sizes) <= len(output) and all(
-                size == 1 or size == have for size, have in zip(sizes, tail, strict=True)
+                size == 1 or have is None or size == have
+                for size, have in zip(sizes, tail, strict=True)
             )
             if not fits:
                 why = f"a {role} of shape {_text(sizes)} for neurons {_text(output)}"

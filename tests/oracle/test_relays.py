@@ -14,7 +14,7 @@ from small_graphs import graphs
 import onnx2snn
 from onnx2snn.classify import classify, values_met
 from onnx2snn.passes import normalise, to_proto
-from onnx2snn.relays import is_relay, with_relays
+from onnx2snn.relays import with_relays
 from onnx2snn.typical import typical_network
 from onnx2snn_runtime import Network
 from onnx2snn_runtime.errors import UnsupportedError, UsageError
@@ -63,10 +63,11 @@ def test_the_same_function_and_no_values_at_weights(model, pools):
         classify(normal)
     except UnsupportedError:
         return
-    relayed = with_relays(normal, pools=pools)
+    relayed, count = with_relays(normal, pools=pools)
     onnx.checker.check_model(relayed, full_check=True)
     assert not values_met(relayed, classify(relayed), pools=pools)
-    assert with_relays(relayed, pools=pools) == relayed
+    assert len(relayed.graph.node) == len(normal.graph.node) + count
+    assert with_relays(relayed, pools=pools) == (relayed, 0)
     image = {"input": networks.images(2, shape=(2, 6, 6))}
     expected = ReferenceEvaluator(normal).run(None, image)
     for found, wanted in zip(ReferenceEvaluator(relayed).run(None, image), expected, strict=True):
@@ -145,5 +146,14 @@ def test_relays_are_neurons_of_the_layer_table():
     (relay,) = relays_of(model)
     assert relay.role == "neuron"
     assert relay.op == "Clip"
-    (node,) = (item.node for item in model.placed if is_relay(item.node))
-    assert node.name == relay.name
+
+
+def test_names_that_are_taken():
+    """A tensor is called as the relay behind another one would be."""
+    source = bottlenecks()
+    for node in source.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["conv_2.relay" if name == "conv_3" else name for name in names]
+    model = onnx2snn.convert(source, calibration=IMAGES, relays=True)
+    assert "conv_2.relay_2" in [layer.name for layer in model.layers]
+    assert model.check.passed
