@@ -9,7 +9,7 @@ does not stop the run, and what is there already is not done again (--again does
     python benchmarks/coverage_table.py report  --folder coverage --markdown docs/coverage.md
 
 ``restore`` in front of them lays out what docs/coverage.json has of an earlier run, so that only
-the rest is done.
+the rest is done; ``count`` counts anew what share of the work is done by spikes.
 
 ``export`` needs PyTorch, timm, torchvision, Keras with TensorFlow, and tf2onnx; the others need
 only onnx2snn with the extra ``cpu``. An environment of its own, from the root of the repository:
@@ -307,6 +307,33 @@ def measure_all(options: argparse.Namespace, chosen: list[Network]) -> None:
                   flush=True)  # fmt: skip
 
 
+def count_all(options: argparse.Namespace, chosen: list[Network]) -> None:
+    """Count the work of measured networks anew: what it is called may have changed."""
+    from onnx2snn.classify import classify
+    from onnx2snn.passes import normalise, to_proto
+    from onnx2snn.work import measure_work
+    from onnx2snn_runtime.backends import open_backend
+    from onnx2snn_runtime.files import load_model
+
+    run = open_backend("auto")[0].compile
+    for network in chosen:
+        for exporter in network.exporters:
+            path = record_path(options.folder, network, exporter, "result")
+            known = json.loads(path.read_text()) if path.exists() else {}
+            if "work" not in known or not is_exported(options.folder, network, exporter):
+                continue
+
+            def task(file: Path = options.folder / f"{network.name}.{exporter}.onnx") -> Any:
+                ann = to_proto(normalise(load_model(file), run=run)[0])
+                return {"work": measure_work(ann, classify(ann)).as_dict()}
+
+            result = in_child(task, options.limit)
+            if result["status"] == "ok":
+                path.write_text(json.dumps({**known, "work": result["work"]}, indent=1))
+            print(f"{network.name} {exporter}: {result['status']} {result.get('reason', '')}",
+                  flush=True)  # fmt: skip
+
+
 def restore(options: argparse.Namespace, chosen: list[Network]) -> None:
     """Lay out what a report has of all steps; the files are exported anew where they are needed."""
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -335,6 +362,7 @@ STEPS = {
     "export": export_all,
     "convert": convert_all,
     "measure": measure_all,
+    "count": count_all,
     "report": report,
 }
 

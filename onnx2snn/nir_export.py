@@ -194,12 +194,20 @@ class _Exporter:
         return (name,)
 
     def convolution(self, weight: Array, shape: tuple[int, ...], **options: Any) -> Any:
-        """A Conv2d of NIR with weights [O,C,*]: nir reads no groups, their zeros are written."""
-        given = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), **options}
-        bias = given.pop("bias", np.zeros(len(weight)))
-        return self.nir.Conv2d(
-            input_shape=shape[1:], weight=np.ascontiguousarray(weight, np.float32),
-            groups=1, bias=np.asarray(bias, np.float32), **given,
+        """A convolution of NIR with weights [O,C,*]: nir reads no groups, their zeros are written.
+
+        One axis is written as a number, two as a pair.
+        """
+        rank = weight.ndim - 2
+        bias = options.pop("bias", np.zeros(len(weight)))
+        given = {"stride": (1,) * rank, "padding": (0,) * rank, "dilation": (1,) * rank, **options}
+        given["input_shape"] = shape[1:]
+        if rank == 1:
+            given = {name: int(value[0]) for name, value in given.items()}
+        kind = self.nir.Conv1d if rank == 1 else self.nir.Conv2d
+        return kind(
+            weight=np.ascontiguousarray(weight, np.float32), groups=1,
+            bias=np.asarray(bias, np.float32), **given,
         )  # fmt: skip
 
     def scaled_columns(self, tensor: str) -> tuple[tuple[str, ...], Array]:
@@ -214,21 +222,22 @@ class _Exporter:
 def _convolution(owner: _Exporter, node: NodeProto) -> None:
     attributes = attributes_of(node)
     weight = owner.arrays.get(node.input[1])
-    if weight is None or weight.ndim != 4:
-        owner.refuse(node, "only 2-D convolutions with constant weights are written as NIR")
+    if weight is None or weight.ndim not in (3, 4):
+        owner.refuse(node, "NIR has convolutions along one or two axes with constant weights only")
         return
-    pads = list(attributes.get("pads", [0, 0, 0, 0]))
-    if pads[:2] != pads[2:]:
+    rank = weight.ndim - 2
+    pads = list(attributes.get("pads", [0] * (2 * rank)))
+    if pads[:rank] != pads[rank:]:
         owner.refuse(node, f"NIR pads both sides alike, not {pads}")
         return
     sources, scale = owner.scaled_columns(node.input[0])
     dense = without_groups(weight, int(attributes.get("group", 1)))
     made = owner.convolution(
-        dense * scale[:, np.newaxis, np.newaxis],
+        dense * scale.reshape(-1, *(1,) * rank),
         owner.shape(node.input[0]),
-        stride=tuple(attributes.get("strides", (1, 1))),
-        padding=tuple(pads[:2]),
-        dilation=tuple(attributes.get("dilations", (1, 1))),
+        stride=tuple(attributes.get("strides", (1,) * rank)),
+        padding=tuple(pads[:rank]),
+        dilation=tuple(attributes.get("dilations", (1,) * rank)),
         bias=owner.arrays[node.input[2]] if len(node.input) > 2 else np.zeros(len(weight)),
     )
     owner.signals[node.output[0]] = Signal((owner.place(node, made, sources),), np.ones(1))

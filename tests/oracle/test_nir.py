@@ -114,6 +114,40 @@ def test_what_nir_has_no_form_for(source, recipe, words):
         to_nir(snn.proto, lossy=True)
 
 
+def signals():
+    """A network for signals: convolutions along one axis, with stride, dilation and groups."""
+    b = networks.Builder(6)
+    x = "input"
+    for sizes, attributes in (
+        ((6, 3, 5), {"strides": [2], "pads": [2, 2]}),
+        ((4, 3, 3), {"group": 2, "dilations": [2]}),
+    ):
+        x = b.add("Conv", [x, b.weight(*sizes), b.weight(sizes[0])], **attributes)
+        x = b.add("Relu", [x])
+    x = b.add("Gemm", [b.add("Flatten", [x]), b.weight(3, 4 * 12), b.weight(3)], transB=1)
+    b.shape = (3, 32)
+    return b.model(x, [3])
+
+
+def test_signals_along_one_axis(tmp_path):
+    """Numbers of one axis, groups written out, thresholds in the weights behind them."""
+    images = networks.images(64, seed=4, shape=(3, 32))
+    snn = convert(signals(), calibration=images, recipe="if")
+    graph, losses = read_back(snn.proto, tmp_path)
+    assert not losses
+    found = [node for node in graph.nodes.values() if isinstance(node, nir.Conv1d)]
+    assert [(node.stride, node.padding, node.dilation) for node in found] == [(2, 2, 1), (1, 0, 2)]
+    assert [tuple(node.weight.shape) for node in found] == [(6, 3, 5), (4, 6, 3)]
+    assert [node.input_shape for node in found] == [32, 16]
+    first, second = found
+    assert second.output_type["output"].tolist() == [4, 12]
+    source = {item.name: onnx.numpy_helper.to_array(item) for item in snn.ann.graph.initializer}
+    weights = [array for array in source.values() if array.ndim == 3]
+    assert np.allclose(first.weight, weights[0])
+    threshold = snn.layers[0].threshold[0]
+    assert np.allclose(second.weight, without_groups(weights[1], 2) * threshold, rtol=1e-5)
+
+
 def test_groups_are_written_out():
     onnxruntime = pytest.importorskip("onnxruntime", reason="the oracle is onnxruntime")
     generator = np.random.default_rng(0)
