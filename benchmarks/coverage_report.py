@@ -30,8 +30,8 @@ original file, relative to the outputs' norm / relative to their deviation over 
 - *sensitivity*: relative change of the ANN's own outputs when its input changes by 0.01 % of noise.
   Where it is large no approximation of the activations can be close. The last EfficientNets end in
   a Softmax that is all or nothing on such images: it hides its sensitivity, and an error is √2.
-- *work*: share of MACs that spikes drive (without `--relays`, which leaves head and tail to values),
-  and of elements that are sent as graded values.
+- *work*: share of MACs that spikes drive (with `--relays` it is all between head and tail), and of
+  elements that are sent as graded values.
 - *other exporter*: the same network from the other exporter of PyTorch, error at T = 64 (*rate*).
 
 Networks are measured one by one and kept, so that a row may come from an earlier state of the
