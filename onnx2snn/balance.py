@@ -25,9 +25,9 @@ import onnx
 from onnx import helper
 
 from onnx2snn.calibrate import LayerCalibration, with_outputs
-from onnx2snn.costs import FanOut
 from onnx2snn.decision import decision_values
 from onnx2snn.energy import PICOJOULE_AC, PICOJOULE_MAC
+from onnx2snn.fan_out import FanOut
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends import Backend
 
@@ -122,7 +122,7 @@ def measure_balance(
         ann: normalised network.
         ranges: neuron layers by output tensor, with their ranges.
         graded: outputs of the nonlinear operators between neurons.
-        sums: values that meet weights there (see ``costs.FanOut``).
+        sums: values that meet weights there (see ``fan_out.FanOut``).
         batches: images by input name.
         backend: where the ANN runs.
     """

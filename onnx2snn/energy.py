@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx2snn.costs import FanOut, multiplications
+from onnx2snn.costs import multiplications
+from onnx2snn.fan_out import FanOut
 from onnx2snn_runtime.engine import Observer
 from onnx2snn_runtime.interpreter import Interpreter
 from onnx2snn_runtime.plan import Plan, Segment, Stateful

@@ -8,11 +8,12 @@ import numpy as np
 import onnx
 
 from onnx2snn.calibrate import with_outputs
-from onnx2snn.costs import shapes_of, weights_met
+from onnx2snn.costs import shapes_of
 from onnx2snn.decision import is_classes
 from onnx2snn.energy import EnergyMeter
 from onnx2snn.exit_score import EarlyExitScore
 from onnx2snn.stand_in import calibrated_ranges, equal_bits, reference, to_ann
+from onnx2snn.synapses import weights_met
 from onnx2snn.totals import Totals, squares
 from onnx2snn_runtime.backends.base import Runner
 from onnx2snn_runtime.errors import DataError
