@@ -241,8 +241,9 @@ def test_early_exit_keeps_the_right_images(spiking):
     thresholds = (*(float(np.median(x)) for x in leads[:-1]), 0.0)
     rule = ExitRule(SPREAD, tuple(steps), thresholds, 0.1, {})
     feeds, _ = reference.check_feeds(IMAGES)
-    expected, used = run_batch(reference.engine, feeds, rule, steps[-1])
-    found, ours_used = run_batch(ours.engine, feeds, rule, steps[-1])
+    name = reference.decides
+    expected, used = run_batch(reference.engine, feeds, rule, name, steps[-1])
+    found, ours_used = run_batch(ours.engine, feeds, rule, name, steps[-1])
     assert len(set(used)) > 1
     np.testing.assert_array_equal(ours_used, used)
     np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-3)
