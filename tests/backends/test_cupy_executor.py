@@ -235,13 +235,12 @@ def test_early_exit_keeps_the_right_images(spiking):
     reference, ours = Network(spiking, backend="numpy"), on_device(spiking)
     steps = [8, 16, 32]  # one spike a step needs so many
     answers = reference.run(IMAGES, steps).by_step
-    (name, *_) = reference.plan.outputs
+    name = reference.decides
     logits = [answers[t][name] for t in steps]
     leads = [lead(x) / unit_of(SPREAD, x, None) for x in logits]
     thresholds = (*(float(np.median(x)) for x in leads[:-1]), 0.0)
     rule = ExitRule(SPREAD, tuple(steps), thresholds, 0.1, {})
     feeds, _ = reference.check_feeds(IMAGES)
-    name = reference.decides
     expected, used = run_batch(reference.engine, feeds, rule, name, steps[-1])
     found, ours_used = run_batch(ours.engine, feeds, rule, name, steps[-1])
     assert len(set(used)) > 1
