@@ -87,14 +87,14 @@ class ProgressLines:
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Tell of another tenth, if the last line is old enough."""
         now = self.clock()
-        if stage != self.stage:
+        tenth = 10 * done // total if total else 0
+        if stage != self.stage or tenth < self.tenth:  # the same work may begin again
             self.stage, self.start, self.told, self.tenth = stage, now, now, 0
         if not total:  # nobody knows yet how much there is
             if now - self.told >= LINE_SECONDS:
                 self.write(f"{stage}: {done} so far, {now - self.start:.0f} s")
                 self.told = now
             return
-        tenth = 10 * done // total
         if tenth <= self.tenth or now - self.told < LINE_SECONDS:
             return
         left = (now - self.start) * (total - done) / done

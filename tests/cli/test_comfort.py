@@ -40,6 +40,20 @@ def test_quick_work_is_silent_and_slow_work_is_not_flooded():
     assert len(told) == 10 and all(line.startswith("check: ") for line in told)
 
 
+def test_work_that_begins_again_is_told_again():
+    """As the typical method does, in rounds of more and more steps."""
+    told, now = [], [0.0]
+    progress = ProgressLines(told.append, lambda: now[0])
+    for _ in range(2):
+        for done in range(5):
+            now[0] += 20.0
+            progress("evaluate", done, 4)
+    assert told == 2 * [
+        "evaluate: 1 of 4, 60 s left", "evaluate: 2 of 4, 40 s left",
+        "evaluate: 3 of 4, 20 s left", "evaluate: 4 of 4, 0 s left",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
 def test_completion(shell):
     pytest.importorskip("shtab", reason="needs the extra 'completion'")
