@@ -4,7 +4,7 @@ It is found by sending ones backwards: from the output of a weighted operator th
 replaced by (weight ≠ 0), then back through the affine nodes in between.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -201,6 +201,15 @@ def _average(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Arra
 
 def _resize(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
     """Interpolation: along each axis every element reaches those that it is a part of."""
+    for axis, mask in axis_masks(owner, node, shape, after.shape):
+        after = np.moveaxis(np.tensordot(mask, after, axes=(1, axis)), 0, axis)
+    return after
+
+
+def axis_masks(
+    owner: FanOut, node: NodeProto, shape: tuple[int, ...], output: tuple[int, ...]
+) -> Iterator[tuple[int, Array]]:
+    """Along which axes a Resize mixes elements, and which [before, after] go into which."""
     attributes = attributes_of(node)
     known = attributes.get("axes") or list(range(len(shape)))
     scales = owner.static(node.input[2]) if len(node.input) > 2 and node.input[2] else None
@@ -208,22 +217,20 @@ def _resize(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array
     dropped = ("axes", "keep_aspect_ratio_policy", "extrapolation_value")
     kept = {name: value for name, value in attributes.items() if name not in dropped}
     for position, axis in enumerate(known):
-        size, output = shape[axis], after.shape[axis]
-        feeds: dict[str, Any] = {"x": np.eye(size)}  # rows are images of one element each
+        feeds: dict[str, Any] = {"x": np.eye(shape[axis])}  # rows are images of one element each
         if region is not None and np.size(region):
             bounds = np.asarray(region).reshape(2, -1)[:, position]
             feeds["region"] = bounds.astype(np.float32)
-        elif size == output:
+        elif shape[axis] == output[axis]:
             continue
         if scales is not None and np.size(scales):
             feeds["scale"] = np.asarray(scales, np.float32).reshape(-1)[position : position + 1]
         else:
-            feeds["size"] = np.array([output], np.int64)
+            feeds["size"] = np.array([output[axis]], np.int64)
         names = [name if name in feeds else "" for name in ("x", "region", "scale", "size")]
         along = helper.make_node("Resize", names, ["y"], axes=[1], **kept)
         (parts,) = run_node(along, feeds, max(OPSET, owner.opset))
-        after = np.moveaxis(np.tensordot(parts != 0, after, axes=(1, axis)), 0, axis)
-    return after
+        yield axis, (parts != 0).astype(np.float64)
 
 
 def _cumulative(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
@@ -237,10 +244,10 @@ def _cumulative(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: A
 
 
 _Rule = Callable[[FanOut, NodeProto, tuple[int, ...], Array], Array]
-_ELEMENTWISE = ("Add", "Sub", "Sum", "Mul", "Div", "Neg", "Identity", "BatchNormalization",
+ELEMENTWISE = ("Add", "Sub", "Sum", "Mul", "Div", "Neg", "Identity", "BatchNormalization",
                 "Dropout", "Cast", "Mean")  # fmt: skip
 _BACK: dict[str, _Rule] = {
-    **dict.fromkeys(_ELEMENTWISE, _same),
+    **dict.fromkeys(ELEMENTWISE, _same),
     "GlobalAveragePool": _global,
     "ReduceMean": _global,
     "ReduceSum": _global,

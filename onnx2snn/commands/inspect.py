@@ -12,6 +12,7 @@ from onnx2snn.commands.plan_table import plan_of, show_plan
 from onnx2snn.console import number_range, print_out, print_table
 from onnx2snn.costs import macs_between
 from onnx2snn.energy import EnergyMeter
+from onnx2snn.fan_in import FanIn
 from onnx2snn.integer.units import described
 from onnx2snn.work import describe
 from onnx2snn_runtime.errors import UsageError
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     print_table(str(options.model), ["input", "shape"], shapes)
     if found["kind"] == "spiking":
         header = ["layer", "law", "neurons", "threshold", "γ", "peak spikes", "synapses",
-                  "mean fan-in", "largest fan-out"]  # fmt: skip
+                  "fan-in", "fan-out"]  # fmt: skip
         rows = [
             [layer["name"], layer["law"], layer["neurons"], number_range(layer["threshold"]),
              *("" if layer[key] is None else f"{layer[key]:.0f}" for key in
@@ -63,9 +64,13 @@ def run(options: argparse.Namespace) -> int:
 def spiking(model: onnx.ModelProto) -> dict[str, Any]:
     """What there is to know about a spiking network."""
     plan, metadata = make_plan(model), read_metadata(model)
-    fan_out = EnergyMeter(model, plan).fan_out
+    meter = EnergyMeter(model, plan)
+    fan_in = FanIn(model, meter.graded, meter.sums)
     macs = macs_between(model, {unit.output for unit in plan.stateful})
-    layers = [layer_of(unit, fan_out.get(unit.name), macs[unit.output]) for unit in plan.stateful]
+    layers = [
+        layer_of(unit, fan_in, meter.fan_out.get(unit.name), macs[unit.output])
+        for unit in plan.stateful
+    ]
     return {
         "kind": "spiking",
         "inputs": {name: list(shape) for name, shape in plan.inputs.items()},
@@ -79,11 +84,11 @@ def spiking(model: onnx.ModelProto) -> dict[str, Any]:
     }
 
 
-def layer_of(unit: Stateful, fan_out: Any, macs: int) -> dict[str, Any]:
+def layer_of(unit: Stateful, fan_in: FanIn, fan_out: Any, macs: int) -> dict[str, Any]:
     """What there is to know about one layer with a state, as a chip must hold it.
 
-    ``synapses``, ``fan_in`` (mean) and ``fan_out`` (largest) count nonzero weights, padding left
-    out; ``peak_spikes`` is what the layer can send in one step at most.
+    ``synapses``, the largest ``fan_in`` and the largest ``fan_out`` count nonzero weights, padding
+    left out; ``peak_spikes`` is what the layer can send in one step at most.
     """
     threshold = unit.threshold
     sizes = [size for size in unit.state_shapes[-1] if isinstance(size, int)]
@@ -99,9 +104,14 @@ def layer_of(unit: Stateful, fan_out: Any, macs: int) -> dict[str, Any]:
         "burst_limit": limit,
         "peak_spikes": None if limit is None else int(limit) * neurons,
         "synapses": None if fan_out is None else int(fan_out.sum()),
-        "fan_in": macs / neurons if macs and neurons else None,
+        "fan_in": int(arriving(unit, fan_in).max(initial=0)) if unit.operator.spiking else None,
         "fan_out": None if fan_out is None else int(fan_out.max(initial=0)),
     }  # fmt: skip
+
+
+def arriving(unit: Stateful, fan_in: FanIn) -> Any:
+    """Connections that arrive at each neuron of a layer."""
+    return sum(fan_in.of(unit.inputs[index]) for index in unit.operator.signature.moving)
 
 
 def plain(model: onnx.ModelProto) -> dict[str, Any]:

@@ -264,8 +264,7 @@ def test_inspect_tells_what_a_chip_must_hold(folder, converted):
     for layer in layers:
         if layer["burst_limit"]:
             assert layer["peak_spikes"] == layer["neurons"] * layer["burst_limit"]
-        if layer["macs"]:
-            assert layer["fan_in"] == layer["macs"] / layer["neurons"]
+            assert layer["fan_in"] >= layer["macs"] / layer["neurons"]  # the largest, not the mean
     known = [layer for layer in layers if layer["synapses"] is not None]
     assert all(0 < layer["fan_out"] <= layer["synapses"] for layer in known)
     assert len(known) >= 3

@@ -9,6 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
 from onnx2snn.costs import multiplications
+from onnx2snn.fan_in import FanIn
 from onnx2snn.fan_out import FanOut
 from onnx2snn.synapses import weights_met
 from onnx2snn_runtime.format import read_metadata
@@ -286,7 +287,8 @@ def test_fan_out_through_what_moves_and_mixes(case):
     )  # fmt: skip
     if case == "concat":
         graph.value_info[0].CopyFrom(make(b.nodes[0].output[0], 1, [1, 2, 4, 4]))
-    fan_out = FanOut(networks.helper.make_model(graph, opset_imports=opsets))
+    model = networks.helper.make_model(graph, opset_imports=opsets)
+    fan_out = FanOut(model)
     met = fan_out.of(moved)
     expected = np.zeros(first.shape)
     for index in np.ndindex(first.shape):
@@ -296,6 +298,33 @@ def test_fan_out_through_what_moves_and_mixes(case):
         expected[index] = met[after != before].sum()
     assert np.array_equal(fan_out.of("input"), expected)
     assert expected.sum() > 0
+    assert FanIn(model, (), ()).of(y).sum() == expected.sum()  # the same connections
+
+
+def test_fan_in_of_single_neurons():
+    """Borders, a shortcut, pooling in front of weights, and sums that weights meet as values."""
+    b = networks.Builder(3, channels=2, size=4)
+    conv = b.conv("input", 2, 4)
+    both = b.add("Add", [conv, b.conv("input", 2, 4, kernel=1)])
+    pool = b.add("AveragePool", ["input"], kernel_shape=[2, 2], strides=[2, 2])
+    dense = b.add("Gemm", [b.add("Flatten", [pool]), b.weight(5, 8)], transB=1)
+    again = b.conv(conv, 4, 3, kernel=1)
+    make = networks.helper.make_tensor_value_info
+    shapes = {conv: [1, 4, 4, 4], both: [1, 4, 4, 4], pool: [1, 2, 2, 2], dense: [1, 5],
+              again: [1, 3, 4, 4], b.nodes[1].output[0]: [1, 4, 4, 4],
+              b.nodes[4].output[0]: [1, 8]}  # fmt: skip
+    graph = networks.helper.make_graph(
+        b.nodes, "fan_in", [make("input", 1, [1, 2, 4, 4])], [make(again, 1, shapes[again])],
+        b.weights, value_info=[make(name, 1, shape) for name, shape in shapes.items()],
+    )  # fmt: skip
+    opsets = [networks.helper.make_opsetid("", 18)]
+    fan_in = FanIn(networks.helper.make_model(graph, opset_imports=opsets), (), [conv])
+    assert np.all(fan_in.of(dense) == 8 * 4)  # eight means of four neurons each
+    assert np.all(fan_in.of(again) == 4)
+    assert fan_in.of(both)[0, 0, 1].tolist() == [3, 3, 3, 3]  # the convolution is a value
+    fan_in = FanIn(networks.helper.make_model(graph, opset_imports=opsets), (), ())
+    assert fan_in.of(both)[0, 0].tolist() == [[10, 14, 14, 10], [14, 20, 20, 14],
+                                              [14, 20, 20, 14], [10, 14, 14, 10]]  # fmt: skip
 
 
 def bottleneck_net():

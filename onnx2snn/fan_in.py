@@ -1,0 +1,134 @@
+"""The fan-in of neurons: the connections that arrive at each, counted forwards.
+
+Ones go forwards from neurons and inputs through the affine nodes and weights replaced by (weight ≠
+0), up to the next neuron; what meets weights as a value starts again with one. The sum over the
+neurons of a layer is that of the fan-out of those before it, where no value is in between.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, helper
+
+from onnx2snn.fan_out import ELEMENTWISE, Array, FanOut, axis_masks
+from onnx2snn.synapses import OPSET
+from onnx2snn_runtime.beside import array_of
+from onnx2snn_runtime.format import DOMAIN
+from onnx2snn_runtime.neurons import parse_node
+from onnx2snn_runtime.nodes import attributes_of, run_node
+from onnx2snn_runtime.ops import OPERATORS
+from onnx2snn_runtime.weighted import sides
+
+GEOMETRY = ("strides", "dilations", "kernel_shape")
+
+
+class FanIn:
+    """Fan-ins of the tensors of a spiking network, each computed once.
+
+    Args:
+        model: the network.
+        graded: outputs of nonlinear operators between neurons that have no state.
+        sums: tensors at weights that hold sums over weights, or what became of such.
+    """
+
+    def __init__(
+        self, model: onnx.ModelProto, graded: Collection[str], sums: Collection[str]
+    ) -> None:
+        self.network = FanOut(model)
+        self.values = {*graded, *sums}
+        self.inputs = {value.name for value in model.graph.input}
+        self.makers = {name: node for node in model.graph.node for name in node.output if name}
+        self.known: dict[str, Array] = {}
+
+    def of(self, tensor: str) -> Array:
+        """Connections that arrive at every element of ``tensor``, [1,*]."""
+        if tensor not in self.known:
+            self.known[tensor] = self.arriving(tensor)
+        return self.known[tensor]
+
+    def arriving(self, tensor: str) -> Array:
+        """``of``, computed."""
+        if tensor in self.network.weights or self.network.static(tensor) is not None:
+            return np.zeros(1)
+        node = self.makers.get(tensor)
+        if node is None or tensor in self.values:
+            return np.ones(self.network.shapes[tensor])
+        if node.domain == DOMAIN:
+            is_readout = parse_node(node).is_readout
+            return self.of(node.input[0]) if is_readout else np.ones(self.network.shapes[tensor])
+        if sides(node, self.network.weights):
+            return self.weighted(node)
+        return self.moved(node, tensor)
+
+    def weighted(self, node: NodeProto) -> Array:
+        """The node with weights replaced by (weight ≠ 0), without its bias."""
+        found = sides(node, self.network.weights)
+        assert found is not None
+        signal, stored = found
+        mask = array_of(self.network.weights[node.input[stored]]) != 0
+        feeds = {"x": self.of(node.input[signal]), "w": mask.astype(np.float64)}
+        bare = NodeProto()
+        bare.CopyFrom(node)
+        bare.input[:] = ["x", "w"] if signal == 0 else ["w", "x"]
+        result: Array = run_node(bare, feeds, self.network.opset)[0]
+        return result
+
+    def moved(self, node: NodeProto, tensor: str) -> Array:
+        """What an affine node makes of the connections at its inputs."""
+        shape = self.network.shapes[tensor]
+        if node.op_type in ELEMENTWISE:
+            parts = [self.of(name) for name in node.input if name]
+            return np.broadcast_to(sum(parts[1:], start=parts[0]), shape)
+        first = self.of(node.input[0])
+        if node.op_type == "Resize":
+            for axis, mask in axis_masks(self.network, node, first.shape, shape):
+                first = np.moveaxis(np.tensordot(mask.T, first, axes=(1, axis)), 0, axis)
+            return first
+        if node.op_type == "AveragePool":
+            return _window_sums(node, first, shape)
+        if node.op_type in ("GlobalAveragePool", "ReduceMean", "ReduceSum"):
+            lost = first.size / max(1, int(np.prod(shape)))
+            counts: Array = self.run(node, tensor)
+            return counts if node.op_type == "ReduceSum" else counts * lost
+        if node.op_type not in OPERATORS:
+            return np.ones(shape)
+        return self.run(node, tensor)
+
+    def run(self, node: NodeProto, tensor: str) -> Array:
+        """The node itself on counts; constants are zero unless they are whole numbers."""
+        moving = NodeProto()
+        moving.CopyFrom(node)
+        feeds: dict[str, Any] = {}
+        for index, name in enumerate(node.input):
+            if name:
+                static = self.network.static(name)
+                counts = self.of(name) if static is None else np.asarray(static)
+                is_number = static is not None and counts.dtype.kind == "f"
+                moving.input[index] = f"input_{index}"
+                feeds[moving.input[index]] = counts * 0.0 if is_number else counts
+        results = run_node(moving, feeds, self.network.opset)
+        position = [name for name in node.output if name].index(tensor)
+        return np.asarray(results[position], np.float64)
+
+
+def _window_sums(node: NodeProto, counts: Array, shape: tuple[int, ...]) -> Array:
+    """Sums over the windows of a pool; the last ones may reach beyond its padding."""
+    attributes = attributes_of(node)
+    given = {name: value for name, value in attributes.items() if name in GEOMETRY}
+    channels, *sizes = counts.shape[1:]
+    kernel, rank = given["kernel_shape"], len(sizes)
+    strides, dilations = (given.get(name, [1] * rank) for name in ("strides", "dilations"))
+    starts = list(attributes.get("pads", [0] * (2 * rank))[:rank])
+    ends = [
+        max(
+            0,
+            (shape[2 + i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - sizes[i] - start,
+        )
+        for i, start in enumerate(starts)
+    ]
+    adds = helper.make_node("Conv", ["x", "w"], ["y"], group=channels, pads=starts + ends, **given)
+    window = np.ones((channels, 1, *kernel))
+    result: Array = run_node(adds, {"x": counts, "w": window}, OPSET)[0]
+    return result
