@@ -1,8 +1,9 @@
 """The fan-in of neurons: the connections that arrive at each, counted forwards.
 
-Ones go forwards from neurons and inputs through the affine nodes and weights replaced by (weight ≠
-0), up to the next neuron; what meets weights as a value starts again with one. The sum over the
-neurons of a layer is that of the fan-out of those before it, where no value is in between.
+Ones go forwards from neurons and inputs through affine nodes, pooling and weights replaced by
+(weight ≠ 0), up to the next neuron; what meets weights as a value, and what other nonlinear
+operators send, starts again with one. The sum over the neurons of a layer is that of the fan-out of
+those before it, where no value is in between.
 """
 
 from collections.abc import Collection
@@ -21,6 +22,7 @@ from onnx2snn_runtime.nodes import attributes_of, run_node
 from onnx2snn_runtime.ops import OPERATORS
 from onnx2snn_runtime.weighted import sides
 
+POOLS = {"MaxPool": "AveragePool", "GlobalMaxPool": "GlobalAveragePool", "ReduceMax": "ReduceSum"}
 GEOMETRY = ("strides", "dilations", "kernel_shape")
 
 
@@ -37,7 +39,7 @@ class FanIn:
         self, model: onnx.ModelProto, graded: Collection[str], sums: Collection[str]
     ) -> None:
         self.network = FanOut(model)
-        self.values = {*graded, *sums}
+        self.graded, self.sums = frozenset(graded), frozenset(sums)
         self.inputs = {value.name for value in model.graph.input}
         self.makers = {name: node for node in model.graph.node for name in node.output if name}
         self.known: dict[str, Array] = {}
@@ -53,7 +55,8 @@ class FanIn:
         if tensor in self.network.weights or self.network.static(tensor) is not None:
             return np.zeros(1)
         node = self.makers.get(tensor)
-        if node is None or tensor in self.values:
+        pools = node is not None and node.op_type in POOLS
+        if node is None or (tensor in self.graded and not pools):
             return np.ones(self.network.shapes[tensor])
         if node.domain == DOMAIN:
             is_readout = parse_node(node).is_readout
@@ -68,7 +71,9 @@ class FanIn:
         assert found is not None
         signal, stored = found
         mask = array_of(self.network.weights[node.input[stored]]) != 0
-        feeds = {"x": self.of(node.input[signal]), "w": mask.astype(np.float64)}
+        source = node.input[signal]
+        counts = np.ones(self.network.shapes[source]) if source in self.sums else self.of(source)
+        feeds = {"x": counts, "w": mask.astype(np.float64)}
         bare = NodeProto()
         bare.CopyFrom(node)
         bare.input[:] = ["x", "w"] if signal == 0 else ["w", "x"]
@@ -76,8 +81,13 @@ class FanIn:
         return result
 
     def moved(self, node: NodeProto, tensor: str) -> Array:
-        """What an affine node makes of the connections at its inputs."""
+        """What an affine node, or pooling, makes of the connections at its inputs."""
         shape = self.network.shapes[tensor]
+        if node.op_type in POOLS:
+            added = NodeProto()
+            added.CopyFrom(node)
+            added.op_type = POOLS[node.op_type]
+            return self.moved(added, tensor)
         if node.op_type in ELEMENTWISE:
             parts = [self.of(name) for name in node.input if name]
             return np.broadcast_to(sum(parts[1:], start=parts[0]), shape)
