@@ -37,16 +37,15 @@ class EnergyMeter:
         self.plan = plan
         self.macs_by_node = multiplications(spiking)
         segments = [unit for unit in plan.units if isinstance(unit, Segment)]
-        self.graded = [name for segment in segments for name in segment.graded]
-        self.sums = [name for segment in segments for name in segment.sums]
-        fan_out = FanOut(spiking, self.graded, self.sums)
+        graded = [name for segment in segments for name in segment.graded]
+        sums = [name for segment in segments for name in segment.sums]
+        self.connections = fan_out = FanOut(spiking, graded, sums)
         self.fan_out: dict[str, NDArray[np.float64]] = {}
         for unit in plan.stateful:
             if not unit.operator.is_readout:
                 self.fan_out[unit.name] = fan_out.of(unit.output).reshape(-1)
         self.value_fan_out = {
-            name: fan_out.of_value(name).reshape(-1)
-            for name in dict.fromkeys([*self.graded, *self.sums])
+            name: fan_out.of_value(name).reshape(-1) for name in dict.fromkeys([*graded, *sums])
         }
         self.estimates = any(unit.operator.sends_estimates for unit in plan.stateful)
         head = {node.name for node in plan.head.model.graph.node} if plan.head else set()

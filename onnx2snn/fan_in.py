@@ -6,9 +6,6 @@ operators send, starts again with one. The sum over the neurons of a layer is th
 those before it, where no value is in between.
 """
 
-from collections.abc import Collection
-from typing import Any
-
 import numpy as np
 import onnx
 from onnx import NodeProto, helper
@@ -19,11 +16,11 @@ from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.format import DOMAIN
 from onnx2snn_runtime.neurons import parse_node
 from onnx2snn_runtime.nodes import attributes_of, run_node
-from onnx2snn_runtime.ops import OPERATORS
+from onnx2snn_runtime.ops import OPERATORS, Call
+from onnx2snn_runtime.ops.windows import make_windows
 from onnx2snn_runtime.weighted import sides
 
 POOLS = {"MaxPool": "AveragePool", "GlobalMaxPool": "GlobalAveragePool", "ReduceMax": "ReduceSum"}
-GEOMETRY = ("strides", "dilations", "kernel_shape")
 
 
 class FanIn:
@@ -31,16 +28,11 @@ class FanIn:
 
     Args:
         model: the network.
-        graded: outputs of nonlinear operators between neurons that have no state.
-        sums: tensors at weights that hold sums over weights, or what became of such.
+        network: its fan-outs, which know what is constant and what holds values.
     """
 
-    def __init__(
-        self, model: onnx.ModelProto, graded: Collection[str], sums: Collection[str]
-    ) -> None:
-        self.network = FanOut(model)
-        self.graded, self.sums = frozenset(graded), frozenset(sums)
-        self.inputs = {value.name for value in model.graph.input}
+    def __init__(self, model: onnx.ModelProto, network: FanOut) -> None:
+        self.network = network
         self.makers = {name: node for node in model.graph.node for name in node.output if name}
         self.known: dict[str, Array] = {}
 
@@ -56,7 +48,7 @@ class FanIn:
             return np.zeros(1)
         node = self.makers.get(tensor)
         pools = node is not None and node.op_type in POOLS
-        if node is None or (tensor in self.graded and not pools):
+        if node is None or (tensor in self.network.graded and not pools):
             return np.ones(self.network.shapes[tensor])
         if node.domain == DOMAIN:
             is_readout = parse_node(node).is_readout
@@ -72,7 +64,9 @@ class FanIn:
         signal, stored = found
         mask = array_of(self.network.weights[node.input[stored]]) != 0
         source = node.input[signal]
-        counts = np.ones(self.network.shapes[source]) if source in self.sums else self.of(source)
+        counts = (
+            np.ones(self.network.shapes[source]) if source in self.network.sums else self.of(source)
+        )
         feeds = {"x": counts, "w": mask.astype(np.float64)}
         bare = NodeProto()
         bare.CopyFrom(node)
@@ -89,15 +83,14 @@ class FanIn:
             added.op_type = POOLS[node.op_type]
             return self.moved(added, tensor)
         if node.op_type in ELEMENTWISE:
-            parts = [self.of(name) for name in node.input if name]
-            return np.broadcast_to(sum(parts[1:], start=parts[0]), shape)
+            return np.broadcast_to(sum(self.of(name) for name in node.input if name), shape)
         first = self.of(node.input[0])
         if node.op_type == "Resize":
             for axis, mask in axis_masks(self.network, node, first.shape, shape):
                 first = np.moveaxis(np.tensordot(mask.T, first, axes=(1, axis)), 0, axis)
             return first
         if node.op_type == "AveragePool":
-            return _window_sums(node, first, shape)
+            return _window_sums(node, first)
         if node.op_type in ("GlobalAveragePool", "ReduceMean", "ReduceSum"):
             lost = first.size / max(1, int(np.prod(shape)))
             counts: Array = self.run(node, tensor)
@@ -107,38 +100,20 @@ class FanIn:
         return self.run(node, tensor)
 
     def run(self, node: NodeProto, tensor: str) -> Array:
-        """The node itself on counts; constants are zero unless they are whole numbers."""
-        moving = NodeProto()
-        moving.CopyFrom(node)
-        feeds: dict[str, Any] = {}
-        for index, name in enumerate(node.input):
-            if name:
-                static = self.network.static(name)
-                counts = self.of(name) if static is None else np.asarray(static)
-                is_number = static is not None and counts.dtype.kind == "f"
-                moving.input[index] = f"input_{index}"
-                feeds[moving.input[index]] = counts * 0.0 if is_number else counts
-        results = run_node(moving, feeds, self.network.opset)
-        position = [name for name in node.output if name].index(tensor)
-        return np.asarray(results[position], np.float64)
+        """The node itself on counts."""
+        results = self.network.run(node, lambda index: self.of(node.input[index]))
+        return results[[name for name in node.output if name].index(tensor)]
 
 
-def _window_sums(node: NodeProto, counts: Array, shape: tuple[int, ...]) -> Array:
+def _window_sums(node: NodeProto, counts: Array) -> Array:
     """Sums over the windows of a pool; the last ones may reach beyond its padding."""
     attributes = attributes_of(node)
-    given = {name: value for name, value in attributes.items() if name in GEOMETRY}
     channels, *sizes = counts.shape[1:]
-    kernel, rank = given["kernel_shape"], len(sizes)
-    strides, dilations = (given.get(name, [1] * rank) for name in ("strides", "dilations"))
-    starts = list(attributes.get("pads", [0] * (2 * rank))[:rank])
-    ends = [
-        max(
-            0,
-            (shape[2 + i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - sizes[i] - start,
-        )
-        for i, start in enumerate(starts)
-    ]
-    adds = helper.make_node("Conv", ["x", "w"], ["y"], group=channels, pads=starts + ends, **given)
-    window = np.ones((channels, 1, *kernel))
-    result: Array = run_node(adds, {"x": counts, "w": window}, OPSET)[0]
+    kernel, ceil_mode = attributes["kernel_shape"], bool(attributes.get("ceil_mode", 0))
+    windows = make_windows(Call(np, attributes, OPSET), sizes, kernel, ceil_mode)
+    adds = helper.make_node(
+        "Conv", ["x", "w"], ["y"], group=channels, strides=windows.strides,
+        dilations=windows.dilations, pads=[*windows.before, *windows.behind(sizes)],
+    )  # fmt: skip
+    result: Array = run_node(adds, {"x": counts, "w": np.ones((channels, 1, *kernel))}, OPSET)[0]
     return result

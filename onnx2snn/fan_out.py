@@ -131,21 +131,35 @@ class FanOut:
     ) -> Array:
         """Nodes that only move elements: run them on element numbers, add up what arrives."""
         size = int(np.prod(shape))
-        moving = NodeProto()
-        moving.CopyFrom(node)
-        feeds: dict[str, Any] = {}
-        for i, name in enumerate(node.input):
-            if name:
-                static = None if i == index else self.static(name)
-                other = np.zeros(self.shapes[name]) if static is None else np.asarray(static)
-                moving.input[i] = f"input_{i}"  # a tensor may be read twice
-                feeds[moving.input[i]] = other * 0 if other.dtype.kind == "f" else other
-        feeds[moving.input[index]] = np.arange(1, size + 1, dtype=np.float64).reshape(shape)
-        result, *_ = run_node(moving, feeds, self.opset)
+        numbers = np.arange(1, size + 1, dtype=np.float64).reshape(shape)
+
+        def moving(i: int) -> Array:
+            return numbers if i == index else np.zeros(self.shapes[node.input[i]])
+
+        result, *_ = self.run(node, moving)
         moved = np.rint(result).astype(np.int64).reshape(-1)
         total = np.zeros(size + 1)
         np.add.at(total, np.clip(moved, 0, size), np.broadcast_to(after, after.shape).reshape(-1))
         return total[1:].reshape(shape)
+
+    def run(self, node: NodeProto, moving: Callable[[int], Array]) -> list[Array]:
+        """The node on other numbers; constants are zero unless they are whole numbers.
+
+        Args:
+            node: one that moves elements.
+            moving: what an input holds that is not constant, by its index.
+        """
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        feeds: dict[str, Any] = {}
+        for index, name in enumerate(node.input):
+            if name:
+                static = self.static(name)
+                held = moving(index) if static is None else np.asarray(static)
+                zero = static is not None and held.dtype.kind == "f"
+                copy.input[index] = f"input_{index}"  # a tensor may be read twice
+                feeds[copy.input[index]] = held * 0 if zero else held
+        return run_node(copy, feeds, self.opset)
 
     def static(self, tensor: str) -> Any | None:
         """What a tensor is for one image, where it depends on constants and shapes alone."""

@@ -6,8 +6,6 @@ multiplication for every weight, at every step in which it changes. A relay is a
 bounds: it spikes like any other activation, in both directions, and costs an error of its own.
 """
 
-from itertools import chain, count
-
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
@@ -15,6 +13,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx2snn.classify import classify, values_met
 from onnx2snn.rewrite import HUGE
 from onnx2snn_runtime.format import BATCH
+from onnx2snn_runtime.naming import free_name
 from onnx2snn_runtime.plan import tensor_shape
 from onnx2snn_runtime.weighted import sides
 
@@ -62,8 +61,7 @@ class Relays:
 
     def unique(self, name: str) -> str:
         """``name``, with a number if it is taken."""
-        numbered = (f"{name}_{number}" for number in count(2))
-        found = next(item for item in chain([name], numbered) if item not in self.taken)
+        found = free_name(name, self.taken.__contains__)
         self.taken.add(found)
         return found
 

@@ -17,6 +17,7 @@ from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.errors import UnsupportedError
 from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT, PRODUCER
+from onnx2snn_runtime.naming import free_name
 from onnx2snn_runtime.neurons import (
     ACTIVATIONS,
     COMPOSITES,
@@ -321,9 +322,6 @@ class _Writer:
 
     def unique(self, name: str) -> str:
         """``name``, with a number if it is taken."""
-        candidate, number = name, 1
-        while candidate in self.taken or candidate + NEXT in self.taken:
-            number += 1
-            candidate = f"{name}_{number}"
-        self.taken.add(candidate)
-        return candidate
+        found = free_name(name, lambda item: item in self.taken or item + NEXT in self.taken)
+        self.taken.add(found)
+        return found

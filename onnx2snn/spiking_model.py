@@ -1,6 +1,7 @@
 """The result of a conversion: the spiking network with what is known about its layers."""
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +134,15 @@ class SpikingModel:
         """What share of the work is spiking, linear and graded."""
         return measure_work(self.ann, self.placed)
 
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of the ANN per image."""
+        return sum(multiplications(self.ann).values())
+
     @property
     def ann_energy_uj(self) -> float:
         """Microjoules per image of the ANN's multiply-accumulates."""
-        return ann_energy(sum(multiplications(self.ann).values()))
+        return ann_energy(self.macs)
 
     def save(self, path: str | Path) -> None:
         """Write the ``.snn.onnx`` file, whole or not at all.
@@ -161,12 +167,11 @@ class SpikingModel:
         hints = []
         if work.share("graded") >= WORTH_RELAYS and not self.recipe.relays:
             hints.append("--relays puts neurons in front of weights that meet values")
-        macs = sum(multiplications(self.ann).values())
         lines = [
             f"recipe {self.recipe.name}, burst limit {self.recipe.burst_limit}, "
             f"recommended T = {self.recipe.recommended_timesteps}",
             f"layers: {roles.count('neuron')} spiking, {roles.count('pool')} pooling, "
-            f"{roles.count('graded')} graded; {macs / 1e6:.3g} M MACs per image",
+            f"{roles.count('graded')} graded; {self.macs / 1e6:.3g} M MACs per image",
             work.text,
             *hints,
             f"check: {self.check.text}",

@@ -65,7 +65,7 @@ def spiking(model: onnx.ModelProto) -> dict[str, Any]:
     """What there is to know about a spiking network."""
     plan, metadata = make_plan(model), read_metadata(model)
     meter = EnergyMeter(model, plan)
-    fan_in = FanIn(model, meter.graded, meter.sums)
+    fan_in = FanIn(model, meter.connections)
     macs = macs_between(model, {unit.output for unit in plan.stateful})
     layers = [
         layer_of(unit, fan_in, meter.fan_out.get(unit.name), macs[unit.output])

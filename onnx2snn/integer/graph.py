@@ -18,6 +18,7 @@ from onnx2snn.integer.signals import (
 )
 from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.feeds import MAX_TIMESTEPS
+from onnx2snn_runtime.naming import free_name
 from onnx2snn_runtime.plan import tensor_shape
 
 
@@ -80,10 +81,7 @@ class IntegerGraph:
 
     def add_constant(self, wish: str, array: Any) -> str:
         """A new stored array; returns its name."""
-        name, count = wish, 1
-        while name in self.arrays or name in self.shapes:
-            count += 1
-            name = f"{wish}_{count}"
+        name = free_name(wish, lambda item: item in self.arrays or item in self.shapes)
         self.arrays[name] = array
         return name
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx2snn.passes.base import Array
+from onnx2snn_runtime.naming import free_name
 
 BATCH = "N"
 """Symbol of the batch dimension."""
@@ -105,10 +106,7 @@ def fresh_name(graph: ir.Graph, wanted: str) -> str:
     """``wanted``, or with a number behind it where the graph has that name already."""
     taken = set(graph.initializers) | {value.name for value in graph.inputs}
     taken |= {value.name for value in values(graph)}
-    name, count = wanted, 2
-    while name in taken:
-        name, count = f"{wanted}_{count}", count + 1
-    return name
+    return free_name(wanted, taken.__contains__)
 
 
 def add_constant(graph: ir.Graph, wanted: str, array: Array) -> ir.Value:

@@ -5,6 +5,7 @@ from onnx_ir.passes import common
 
 from onnx2snn.passes.base import Pass
 from onnx2snn.passes.graph import bypass, constant, input_at, is_op, label, remove
+from onnx2snn_runtime.naming import free_name
 
 
 class Tidy(Pass):
@@ -60,11 +61,8 @@ class Tidy(Pass):
         taken: set[str] = set()
         for number, node in enumerate(ir.traversal.RecursiveGraphIterator(model.graph)):
             stem = node.name or f"{node.op_type}_{number}"
-            name, count = stem, 2
-            while name in taken:
-                name, count = f"{stem}_{count}", count + 1
-            taken.add(name)
-            node.name = name
+            node.name = free_name(stem, taken.__contains__)
+            taken.add(node.name)
 
 
 class DropDeadCode(Pass):

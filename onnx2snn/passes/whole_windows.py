@@ -1,11 +1,16 @@
 """Pooling whose last window reaches beyond the padding is padded for it."""
 
+import numpy as np
 import onnx_ir as ir
 
 from onnx2snn.passes.base import Pass
 from onnx2snn.passes.graph import dims, is_op, label, values
 from onnx2snn.passes.infer_shapes import infer
 from onnx2snn.passes.padding import POOLS, kernel_shape
+from onnx2snn_runtime.ops import Call
+from onnx2snn_runtime.ops.windows import make_windows
+
+OPSET = 18  # whose attributes pools have here
 
 
 class WholeWindows(Pass):
@@ -45,40 +50,26 @@ class WholeWindows(Pass):
         sizes = [size for size in (dims(node.inputs[0]) or [])[2:] if isinstance(size, int)]
         if len(sizes) != len(kernel):
             return "its size is unknown"
-        rank = len(kernel)
-        strides = node.attributes.get_ints("strides", [1] * rank)
-        dilations = node.attributes.get_ints("dilations", [1] * rank)
-        pads = list(node.attributes.get_ints("pads", [0] * (2 * rank)))
-        needed = [
-            padding_behind(size, (length - 1) * dilation + 1, stride, front, end)
-            for size, length, dilation, stride, front, end in zip(
-                sizes, kernel, dilations, strides, pads[:rank], pads[rank:], strict=True
-            )
-        ]
+        given = {
+            name: list(node.attributes.get_ints(name))
+            for name in ("strides", "dilations", "pads") if name in node.attributes
+        }  # fmt: skip
+        try:
+            windows = make_windows(Call(np, given, OPSET), sizes, kernel, ceil_mode=True)
+        except ValueError as problem:
+            return str(problem)
+        needed = windows.behind(sizes)
         if any(end >= length for end, length in zip(needed, kernel, strict=True)):
             return "engines want less padding than the kernel is long"
-        grows = any(end > before for end, before in zip(needed, pads[rank:], strict=True))
+        grows = any(end > before for end, before in zip(needed, windows.after, strict=True))
         if grows and node.attributes.get_int("count_include_pad", 0) != 0:
             return "it counts padding, but not what lies beyond"
         node.attributes.pop("ceil_mode")
         node.attributes.pop("auto_pad", None)
-        node.attributes["pads"] = ir.AttrInt64s("pads", pads[:rank] + needed)
-        self.note(node.name, f"ceil_mode of {label(node)} is pads {pads[:rank] + needed}")
+        pads = [*windows.before, *needed]
+        node.attributes["pads"] = ir.AttrInt64s("pads", pads)
+        self.note(node.name, f"ceil_mode of {label(node)} is pads {pads}")
         return ""
-
-
-def padding_behind(size: int, extent: int, stride: int, front: int, end: int) -> int:
-    """Padding that the last window needs along one axis.
-
-    >>> padding_behind(size=5, extent=2, stride=2, front=1, end=1)  # starts at -1, 1 and 3
-    0
-    >>> padding_behind(size=5, extent=2, stride=2, front=0, end=0)  # starts at 0, 2 and 4
-    1
-    """
-    windows = -(-(size + front + end - extent) // stride) + 1
-    if (windows - 1) * stride >= size + front:
-        windows -= 1
-    return max(0, (windows - 1) * stride + extent - size - front)
 
 
 def forget_shapes(model: ir.Model) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import itertools
 import json
 import sys
 import zipfile
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx2snn_runtime.limits import add_limit_arguments
+from onnx2snn_runtime.naming import free_name
 
 if TYPE_CHECKING:
     from onnx2snn_runtime.input_preprocessing import Preprocessings
@@ -192,16 +192,11 @@ def archive(outputs: Mapping[str, Any]) -> bytes:
     with zipfile.ZipFile(buffer, "w") as target:
         for name, array in outputs.items():
             plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:200]
-            unique = next(n for n in _numbered(plain) if n not in taken)
+            unique = free_name(plain, taken.__contains__)
             taken.add(unique)
             with target.open(zipfile.ZipInfo(f"{unique}.npy"), "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
     return buffer.getvalue()
-
-
-def _numbered(name: str) -> Iterator[str]:
-    yield name
-    yield from (f"{name}_{number}" for number in itertools.count(2))
 
 
 def show(

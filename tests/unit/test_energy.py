@@ -298,7 +298,7 @@ def test_fan_out_through_what_moves_and_mixes(case):
         expected[index] = met[after != before].sum()
     assert np.array_equal(fan_out.of("input"), expected)
     assert expected.sum() > 0
-    assert FanIn(model, (), ()).of(y).sum() == expected.sum()  # the same connections
+    assert FanIn(model, fan_out).of(y).sum() == expected.sum()  # the same connections
 
 
 def test_fan_in_of_single_neurons():
@@ -319,7 +319,8 @@ def test_fan_in_of_single_neurons():
         b.weights, value_info=[make(name, 1, shape) for name, shape in shapes.items()],
     )  # fmt: skip
     opsets = [networks.helper.make_opsetid("", 18)]
-    fan_in = FanIn(networks.helper.make_model(graph, opset_imports=opsets), (), [conv])
+    model = networks.helper.make_model(graph, opset_imports=opsets)
+    fan_in = FanIn(model, FanOut(model, sums=[conv]))
     assert np.all(fan_in.of(dense) == 8 * 4)  # eight means of four neurons each
     assert np.all(fan_in.of(again) == 4)
     assert np.all(fan_in.of(largest) == 4 * 4)

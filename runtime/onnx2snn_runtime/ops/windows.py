@@ -29,6 +29,15 @@ class Windows:
     after: tuple[int, ...]
     outputs: tuple[int, ...]
 
+    def behind(self, sizes: Sequence[int]) -> list[int]:
+        """Elements beyond these sizes that the last windows touch, per axis."""
+        found = []
+        for axis, size in enumerate(sizes):
+            reach = spread(self.kernel[axis], self.dilations[axis])
+            last = (self.outputs[axis] - 1) * self.strides[axis] + reach
+            found.append(max(0, last - self.before[axis] - size))
+        return found
+
     def taps(self, axis: int) -> list[slice]:
         """For every tap along a spatial axis, the elements it sees in all windows."""
         stride, dilation = self.strides[axis], self.dilations[axis]
@@ -94,11 +103,8 @@ def make_windows(
 
 def padded(call: Call, x: Array, windows: Windows, value: float) -> Array:
     """The input [N,C,*] with all elements that the windows touch; ``value`` outside."""
-    widths = [(0, 0), (0, 0)]
-    for axis, size in enumerate(x.shape[2:]):
-        reach = spread(windows.kernel[axis], windows.dilations[axis])
-        last = (windows.outputs[axis] - 1) * windows.strides[axis] + reach
-        widths.append((windows.before[axis], max(0, last - windows.before[axis] - size)))
+    behind = windows.behind(x.shape[2:])
+    widths = [(0, 0), (0, 0), *zip(windows.before, behind, strict=True)]
     if not any(front or back for front, back in widths):
         return x
     sizes = (size + sum(width) for size, width in zip(x.shape, widths, strict=True))
