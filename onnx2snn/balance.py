@@ -38,7 +38,7 @@ USUAL = 0.4  # quantile of a channel's activations that its estimates begin with
 USUAL_POSITIONS = 1024  # … from so many values of an image at most
 START_GRID = 2  # … in whole multiples of so many last units
 FIRST_REACH = 0.5  # the first burst reaches at least this part of a layer's range …
-GENTLE_REACH = 0.5  # … and with γ ≤ 2, where the unit never grows, at least this
+GENTLE_REACH = 0.5  # … and where bursts are small, so that the unit never grows, at least this
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Balance:
         limit, steps = recipe.burst_limit, recipe.recommended_timesteps
         if steps == 1:
             return dict.fromkeys(self.factors, (0, 1))
-        least = GENTLE_REACH if limit <= 2 else FIRST_REACH / limit
+        least = GENTLE_REACH if recipe.has_small_bursts else FIRST_REACH / limit
         common = max(0, round(log2(recipe.first_unit / recipe.precision)))
         common = min(common, max(1, round(common / (steps - 1))) * (steps - 1))
         found = {}
@@ -83,7 +83,12 @@ class Balance:
         return recipe.precision * float(self.factors[layer] ** recipe.unevenness)
 
     def without_idle_steps(self, recipe: Recipe) -> Recipe:
-        """The same units in as few steps as halve them, where fewer do."""
+        """The same units in as few steps as halve them, where fewer do.
+
+        Small bursts need the steps in which no unit halves: a unit at a time they catch up.
+        """
+        if recipe.has_small_bursts:
+            return recipe
         pace = self.pace(recipe)
         steps = 1 + max(ceil(halvings / decay) for halvings, decay in pace.values())
         shorter = replace(recipe, recommended_timesteps=steps)

@@ -133,8 +133,8 @@ class _Moments:
 class _Layer:
     """Running figures of one layer."""
 
-    def __init__(self, unit: Stateful, neurons: int, worth: Array | None) -> None:
-        self.unit, self.neurons = unit, neurons
+    def __init__(self, unit: Stateful, tensor: str, neurons: int, worth: Array | None) -> None:
+        self.unit, self.tensor, self.neurons = unit, tensor, neurons
         self.worth = np.float32(1) if worth is None else worth  # of what it sends, as one
         self.thresholds = unit.threshold if worth is None else worth
         self.final, self.early = _Moments(), _Moments()
@@ -166,7 +166,7 @@ class _Layer:
         thresholds = self.thresholds if spiking else None
         return LayerReport(
             name=unit.name,
-            tensor=tensor_name(unit),
+            tensor=self.tensor,
             op=unit.operator.signature.op,
             role=ROLES.get(unit.operator.family, "graded"),
             reason=reason(unit),
@@ -199,16 +199,17 @@ class LayerStatistics:
         self.meter = EnergyMeter(network.model, network.plan)
         self.refine = refines(network.metadata)
         self.generator = np.random.default_rng(0)
-        worth = units_of(network.metadata)
-        self.layers = [
-            _Layer(unit, element_count(network.plan, unit), worth.get(tensor_name(unit)))
-            for unit in layer_units(network.plan)
-        ]
+        worth, tensors = units_of(network.metadata), ann_tensors(network.metadata)
+        self.layers = []
+        for unit in layer_units(network.plan):
+            tensor = tensors.get(unit.name, unit.output)
+            neurons = element_count(network.plan, unit)
+            self.layers.append(_Layer(unit, tensor, neurons, worth.get(tensor)))
 
     @property
     def tensors(self) -> list[str]:
         """Outputs of the ANN that the layers stand for."""
-        return [tensor_name(layer.unit) for layer in self.layers]
+        return [layer.tensor for layer in self.layers]
 
     @property
     def batch_size(self) -> int:
@@ -237,7 +238,7 @@ class LayerStatistics:
             images = 0
             for layer in self.layers:
                 images = len(watch.sums[layer.unit.name])
-                expected = reference[tensor_name(layer.unit)][start : start + images]
+                expected = reference[layer.tensor][start : start + images]
                 layer.add(watch, expected, self.generator)
             start += images
         self.images += len(next(iter(feeds.values())))
@@ -265,9 +266,11 @@ def layer_units(plan: Plan) -> list[Stateful]:
     return [unit for unit in plan.stateful if not unit.operator.is_readout]
 
 
-def tensor_name(unit: Stateful) -> str:
-    """Name of a layer's output in the ANN."""
-    return unit.output.removesuffix(".signal")
+def ann_tensors(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Node of a layer to its output in the ANN, which may have another name in the SNN."""
+    return {
+        layer["name"]: layer["output"] for layer in metadata.get("layers", []) if "output" in layer
+    }
 
 
 def element_count(plan: Plan, unit: Stateful) -> int:

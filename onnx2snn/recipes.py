@@ -5,6 +5,7 @@ from typing import Any
 
 from onnx2snn_runtime.errors import UsageError
 
+SMALL_BURST = 2
 MAX_BURST = 255
 PREFERENCES = ("balanced", "energy", "latency")  # what a search for settings saves
 FAST_REACH = 1.875  # burst_limit · scale of ``fast`` and ``refine``: how far a step reaches
@@ -57,11 +58,16 @@ class Recipe:
     summary: str = ""
 
     @property
+    def has_small_bursts(self) -> bool:
+        """Whether bursts are too small for a unit of the refining code that grows again."""
+        return self.code == "refine" and self.burst_limit <= SMALL_BURST
+
+    @property
     def threshold_scale(self) -> float:
         """The factor on the calibrated threshold."""
         if self.scale is not None:
             return self.scale
-        if self.code == "refine" and self.burst_limit <= 2:
+        if self.has_small_bursts:
             return 0.5
         return min(1.0, FAST_REACH / self.burst_limit)
 

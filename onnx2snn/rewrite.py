@@ -168,7 +168,7 @@ class _Writer:
             attributes = self.burst_limits(signed=recipe.signed or low < 0)
             operator = FAMILIES["IntegerIF"](signature)
         elif recipe.code == "refine":
-            gentle = recipe.burst_limit <= 2
+            gentle = recipe.has_small_bursts
             halvings = self.calibration[layer].halvings
             attributes = {
                 "burst_limit": float(recipe.burst_limit),

@@ -23,7 +23,7 @@ from onnx2snn.stand_in import reference, to_ann
 from onnx2snn.totals import Totals
 from onnx2snn.walk import Walk
 from onnx2snn_runtime.backends import Runner
-from onnx2snn_runtime.errors import UsageError
+from onnx2snn_runtime.errors import ModelError, UsageError
 from onnx2snn_runtime.inputs import Piece
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.planner import make_plan
@@ -39,6 +39,7 @@ def typical_network(network: Network) -> onnx.ModelProto:
 
     Raises:
         UsageError: nothing spikes, the file does not hold its thresholds, or is in whole numbers.
+        ModelError: the file holds thresholds of other layers.
     """
     if network.metadata.get("integer"):
         raise UsageError(
@@ -56,12 +57,15 @@ def typical_network(network: Network) -> onnx.ModelProto:
     ann = to_ann(network.model, spell_out=False)
     ann = pool_last(ann, frozenset(stored["pool_last"]))
     placed = classify(ann)
+    neurons = {item.node.name: item.node for item in placed if item.role is Role.NEURON}
+    unknown = ", ".join(neurons.keys() - stored["thresholds"].keys())
+    if unknown:
+        raise ModelError(f"the file holds no threshold of the typical method for {unknown}")
     calibration = {
-        item.node.output[0]: LayerCalibration(
-            np.array([stored["thresholds"][item.node.name]], np.float32), 0.0, 0.0, 0.0
+        node.output[0]: LayerCalibration(
+            np.array([stored["thresholds"][name]], np.float32), 0.0, 0.0, 0.0
         )
-        for item in placed
-        if item.role is Role.NEURON
+        for name, node in neurons.items()
     }
     return rewrite(ann, placed, calibration, find_recipe("if"))
 

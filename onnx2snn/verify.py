@@ -81,10 +81,9 @@ def verify(
     progress("check", 1, 1)
 
     names = {
-        unit.name: unit.output.removesuffix(".signal")
-        for unit in engine.plan.stateful
-        if unit.name in observer.sums
-    }
+        item.node.name: tensor for tensor, item in layers.items()
+        if item.node.name in observer.sums
+    }  # fmt: skip
     errors, early = {}, {}
     for name, tensor in names.items():
         if tensor in reference:
@@ -98,7 +97,8 @@ def verify(
     agreement = class_agreement(outputs[decides], reference[decides])
     finite = all(np.all(np.isfinite(value)) for value in outputs.values())
     passed = bool(finite and (error <= TOLERANCE or error <= FALLING * before))
-    text = _verdict(passed, error, agreement, len(next(iter(feeds.values()))), timesteps)
+    count = len(next(iter(feeds.values())))
+    text = _verdict(passed, error, agreement, count, timesteps)
     if soon < timesteps:
         text += f"; {early_error:.3f} after the recommended {soon}"
     if not passed:
@@ -109,7 +109,6 @@ def verify(
         text += "; " + cause(
             Evidence(errors, early, saturated, silent, built.thresholds, source.is_noise, finite)
         )
-    count = len(next(iter(feeds.values())))
     return Check(passed, text, timesteps, count, agreement, error, errors)
 
 

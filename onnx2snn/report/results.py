@@ -5,20 +5,23 @@ import re
 from pathlib import Path
 from typing import Any
 
-from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import DataError, Finding
 from onnx2snn_runtime.files import read_bytes_checked
+from onnx2snn_runtime.json_form import (
+    ANY,
+    EACH,
+    NULLABLE,
+    NUMBER,
+    OPTIONAL,
+    OPTIONAL_TEXT,
+    TEXT,
+    WHOLE,
+    differences,
+)
 
 MAX_BYTES = 64 * 2**20
 MOST_FINDINGS = 10
 MOST_NESTED = 32
-LARGEST = 1e100  # what is drawn is squared and added
-LARGEST_WHOLE = 2**53  # as a float holds it, and JavaScript
-
-NUMBER, OPTIONAL, TEXT, ANY = "a number", "a number or null", "text", "anything"
-OPTIONAL_TEXT, WHOLE = "text or null", "a whole number"
-EACH = "*"  # stands for every key of an object
-MAY_MISS = "?"  # at the end of a key that need not be there
 _STEP = {
     "t": WHOLE, "accuracy": OPTIONAL, "agreement": OPTIONAL, "output_error": NUMBER,
     "spikes_per_image": NUMBER, "synops_per_image": NUMBER, "energy_uj": NUMBER,
@@ -29,8 +32,8 @@ _LAYER = {
     "burst_limit": OPTIONAL, "rate": OPTIONAL, "saturated": NUMBER, "silent": OPTIONAL,
     "error": OPTIONAL, "early_error": OPTIONAL, "correlation": OPTIONAL,
     "spikes_per_image": NUMBER, "synops_per_image": NUMBER,
-    "graded_macs_per_image": NUMBER, "threshold": ("?", [NUMBER]),
-    "points": [[NUMBER]], "rates": ("?", {"edges": [NUMBER], "counts": [NUMBER]}),
+    "graded_macs_per_image": NUMBER, "threshold": (NULLABLE, [NUMBER]),
+    "points": [[NUMBER]], "rates": (NULLABLE, {"edges": [NUMBER], "counts": [NUMBER]}),
 }  # fmt: skip
 _EVIDENCE = {
     "classes": [WHOLE], "steps": [[NUMBER]], "ann": [NUMBER], "decided": [WHOLE],
@@ -46,10 +49,10 @@ _REPORT = {
     "first_departing": OPTIONAL_TEXT,
     "cause": TEXT,
     "followed": {
-        "index": WHOLE, "label": OPTIONAL, "png": OPTIONAL_TEXT, "evidence": ("?", _EVIDENCE),
+        "index": WHOLE, "label": OPTIONAL, "png": OPTIONAL_TEXT, "evidence": (NULLABLE, _EVIDENCE),
         "rasters": [_RASTER],
     },
-    "conversion": {"notes": [TEXT], "work": ("?", {EACH: {EACH: NUMBER}}), "verified": ANY,
+    "conversion": {"notes": [TEXT], "work": (NULLABLE, {EACH: {EACH: NUMBER}}), "verified": ANY,
                    "calibration": ANY, "preprocessing": ANY},
     "provenance": {"command": TEXT, "versions": {EACH: TEXT},
                    "files": {EACH: {"name": TEXT, "sha256": TEXT}}, "source_sha256": OPTIONAL_TEXT,
@@ -61,7 +64,7 @@ RESULTS = {
     "ann_skip_zeros": {"energy_uj": NUMBER},
     "quantised_ann": {"bits": WHOLE, "accuracy": OPTIONAL, "agreement": OPTIONAL,
                       "energy_int_uj": NUMBER},
-    "typical": ("?", {"t": WHOLE, "accuracy": OPTIONAL, "energy_uj": NUMBER,
+    "typical": (NULLABLE, {"t": WHOLE, "accuracy": OPTIONAL, "energy_uj": NUMBER,
                       "agreement?": OPTIONAL, "spikes_per_image?": NUMBER,
                       "energy_int_uj?": NUMBER, "beside_t?": WHOLE}),
     "steps": [_STEP],
@@ -95,10 +98,10 @@ def check_results(document: Any, name: str = "the results") -> dict[str, Any]:
     Raises:
         DataError: with everything that is wrong.
     """
-    wrong = _differences(document, RESULTS, "")
+    wrong = differences(document, RESULTS)
     wrong = wrong or _contradictions(document)
     if not wrong and document.get("report") is not None:
-        wrong = _differences(document["report"], _REPORT, "report") or _uneven(document["report"])
+        wrong = differences(document["report"], _REPORT, "report") or _uneven(document["report"])
     if wrong:
         raise DataError(
             f"{name} does not hold the results of an evaluation",
@@ -117,49 +120,6 @@ def _is_deeper(value: Any, levels: int) -> bool:
     """Whether lists and objects lie in each other more than so many times."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels < 0 or any(_is_deeper(item, levels - 1) for item in inner)
-
-
-def _differences(value: Any, form: Any, place: str) -> list[str]:
-    """Where ``value`` is not of this form, a line each."""
-    if isinstance(form, tuple):
-        return [] if value is None else _differences(value, form[1], place)
-    if isinstance(form, dict):
-        if not isinstance(value, dict):
-            return [f"{place or 'the document'}: expected an object"]
-        lines = []
-        if EACH in form:
-            form = dict.fromkeys((f"{key}{MAY_MISS}" for key in value), form[EACH])
-        for name, inner in form.items():
-            key = name.removesuffix(MAY_MISS)
-            where = shown(f"{place}.{key}" if place else key)
-            if key not in value and name != key:
-                continue
-            if key not in value:
-                lines.append(f"{where}: is missing")
-            else:
-                lines += _differences(value[key], inner, where)
-        return lines
-    if isinstance(form, list):
-        if not isinstance(value, list):
-            return [f"{place}: expected a list"]
-        return [
-            line
-            for index, item in enumerate(value)
-            for line in _differences(item, form[0], f"{place}[{index}]")
-        ]
-    return [] if _fits(value, form) else [f"{place}: expected {form}, found {str(value)[:40]!r}"]
-
-
-def _fits(value: Any, form: str) -> bool:
-    if form == ANY or (value is None and form in (OPTIONAL, OPTIONAL_TEXT)):
-        return True
-    if form in (TEXT, OPTIONAL_TEXT):
-        return isinstance(value, str)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    if isinstance(value, int):
-        return abs(value) < LARGEST_WHOLE
-    return abs(value) < LARGEST and form != WHOLE
 
 
 def _contradictions(document: dict[str, Any]) -> list[str]:

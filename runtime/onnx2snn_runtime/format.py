@@ -8,11 +8,24 @@ whose bodies are standard operators.
 
 import json
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import onnx
 
 from onnx2snn_runtime.errors import Finding, ModelError
+from onnx2snn_runtime.json_form import (
+    ANY,
+    EACH,
+    NULLABLE,
+    NUMBER,
+    OPTIONAL,
+    OPTIONAL_TEXT,
+    TEXT,
+    TRUTH,
+    WHOLE,
+    differences,
+)
 
 DOMAIN = "ai.onnx2snn"
 FORMAT_VERSION = 1
@@ -23,6 +36,43 @@ BATCH = "N"
 PRODUCER = "onnx2snn"
 MAX_METADATA_BYTES = 16 * 2**20
 MAX_RECOMMENDED_TIMESTEPS = 4096
+MOST = 2**31 - 1
+MOST_FINDINGS = 10
+
+_RECIPE = {
+    "name?": TEXT, "code?": TEXT, "burst_limit?": WHOLE, "recommended_timesteps?": WHOLE,
+    "v0?": NUMBER, "scale?": OPTIONAL, "rule?": TEXT, "percentile?": NUMBER,
+    "per_channel?": TRUTH, "signed?": TRUTH, "relays?": TRUTH, "precision?": OPTIONAL,
+    "first_unit?": NUMBER, "decay?": WHOLE, "dead_zone?": NUMBER, "unevenness?": NUMBER,
+}  # fmt: skip
+_LAYER = {
+    "name": TEXT, "op?": TEXT, "role?": TEXT, "output?": TEXT, "neurons?": WHOLE, "macs?": WHOLE,
+    "threshold?": (NULLABLE, [NUMBER]), "burst_limit?": OPTIONAL, "saturated?": NUMBER,
+    "dead?": NUMBER, "error?": OPTIONAL,
+}  # fmt: skip
+METADATA = {
+    "format_version?": WHOLE,
+    "onnx2snn?": TEXT,
+    "recipe?": (NULLABLE, _RECIPE),
+    "recommended_t?": (NULLABLE, WHOLE),
+    "precision?": TEXT,
+    "decides?": OPTIONAL_TEXT,
+    "layers?": [_LAYER],
+    "preprocessing?": ANY,  # read by input_preprocessing.from_document
+    "early_exit?": ANY,  # read by ExitRule.from_json
+    "calibration?": (NULLABLE, {"images?": WHOLE, "noise?": TRUTH, "from_statistics?": WHOLE}),
+    "typical?": (NULLABLE, {"thresholds": {EACH: NUMBER}, "pool_last": [TEXT]}),
+    "integer?": (NULLABLE, {
+        "max_timesteps?": WHOLE, "weight_bits?": {EACH: WHOLE}, "input_bits?": {EACH: WHOLE},
+        "largest_factor?": WHOLE, "largest_sums?": {EACH: WHOLE},
+        "units?": {EACH: {"shape": [WHOLE], "values": [NUMBER]}},
+    }),
+    "tuning?": (NULLABLE, {EACH: ANY}),
+    "work?": (NULLABLE, {EACH: {EACH: NUMBER}}),
+    "notes?": [TEXT],
+    "verified?": TRUTH,
+    "source_sha256?": TEXT,
+}  # fmt: skip
 
 
 def read_metadata(model: onnx.ModelProto) -> dict[str, Any]:
@@ -39,16 +89,18 @@ def read_metadata(model: onnx.ModelProto) -> dict[str, Any]:
         raise ModelError(f"the file holds {len(entries)} metadata documents {METADATA_KEY!r}")
     document = _parse(entries[0])
     version = document.get("format_version", FORMAT_VERSION)
-    if not _is_count(version, 2**31):
-        raise ModelError(f"metadata: format_version must be a whole number, found {_cut(version)}")
+    if differences(version, WHOLE) or version < 1:
+        raise ModelError(
+            f"metadata: format_version must be a whole number from 1, found {ascii(version)[:60]}"
+        )
     if version > FORMAT_VERSION:
         raise ModelError(
             f"the file has format version {version}, this onnx2snn reads up to {FORMAT_VERSION}",
             advice="upgrade onnx2snn",
         )
-    findings = list(_type_findings(document))
+    findings = list(_findings(document))
     if findings:
-        raise ModelError("the metadata of the file cannot be believed", findings)
+        raise ModelError("the metadata of the file is invalid", findings)
     return document
 
 
@@ -70,33 +122,24 @@ def _parse(text: str) -> dict[str, Any]:
     return document
 
 
-def _is_count(value: Any, limit: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= limit
-
-
-def _cut(value: Any) -> str:
-    return ascii(value)[:60]
-
-
-def _type_findings(document: dict[str, Any]) -> Iterator[Finding]:
-    """Values that later code takes for granted."""
-    recommended = document.get("recommended_t")
-    if recommended is not None and not _is_count(recommended, MAX_RECOMMENDED_TIMESTEPS):
-        expected = f"a whole number in 1..{MAX_RECOMMENDED_TIMESTEPS}"
-        yield Finding(f"recommended_t must be {expected}, found {_cut(recommended)}")
-    recipe = document.get("recipe", {})
-    if not isinstance(recipe, dict):
-        yield Finding(f"recipe must be an object, found {_cut(recipe)}")
-    elif not _is_count(recipe.get("burst_limit", 1), 2**31):
-        yield Finding(
-            f"recipe.burst_limit must be a whole number, found {_cut(recipe['burst_limit'])}"
-        )
-    integer = document.get("integer") or {}
-    if not isinstance(integer, dict) or not _is_count(integer.get("max_timesteps", 1), 2**31):
-        yield Finding("integer must be an object, and its max_timesteps a whole number")
-    layers = document.get("layers", [])
-    if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
-        yield Finding("layers must be a list of objects")
+def _findings(document: dict[str, Any]) -> Iterator[Finding]:
+    """Values that later code takes for granted, and that are not what it expects."""
+    wrong = differences(document, METADATA)
+    yield from (Finding(text) for text in wrong[:MOST_FINDINGS])
+    if wrong:
+        return
+    counts = {
+        "recommended_t": (document.get("recommended_t"), MAX_RECOMMENDED_TIMESTEPS),
+        "recipe.burst_limit": ((document.get("recipe") or {}).get("burst_limit"), MOST),
+        "integer.max_timesteps": ((document.get("integer") or {}).get("max_timesteps"), MOST),
+    }
+    for name, (value, most) in counts.items():
+        if value is not None and not 1 <= value <= most:
+            yield Finding(f"{name}: expected a number in 1..{most}, found {value}")
+    units = (document.get("integer") or {}).get("units") or {}
+    for name, unit in units.items():
+        if prod(unit["shape"]) != len(unit["values"]):
+            yield Finding(f"integer.units: shape and values of {name!a} do not fit together")
 
 
 def write_metadata(model: onnx.ModelProto, document: dict[str, Any]) -> None:

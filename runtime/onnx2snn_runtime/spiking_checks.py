@@ -255,7 +255,7 @@ def _metadata_findings(stated: Stated) -> Iterator[Finding]:
         for operator in stated.operators.values()
         if "burst_limit" in operator.attributes
     }
-    told = document.get("recipe", {}).get("burst_limit")
+    told = (document.get("recipe") or {}).get("burst_limit")
     if told is not None and limits and told != max(limits):
         why = f"the metadata states a burst limit of {told}, the neurons have {max(limits):g}"
         yield Finding(why, _CHANGED)
