@@ -4,6 +4,7 @@ import argparse
 import difflib
 import importlib
 import itertools
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ COMMANDS = {
     "doctor": "tell what is installed, what is missing and which backends work",
     "demo": "convert and measure the embedded network",
 }
-GLOBAL_OPTIONS = ("-v", "-vv", "--verbose", "-q", "--quiet", "--debug")
+GLOBAL_OPTIONS = r"-[vq]+|--verbose|--quiet|--debug"
 EXAMPLES = """examples:
   onnx2snn model.onnx --calibration images.npz
   onnx2snn eval model.snn.onnx test.npz --against model.onnx --timesteps 1,2,4,8
@@ -177,7 +178,7 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def verb_first(given: Sequence[str]) -> list[str]:
     """The same arguments, with global options in front of the verb moved behind it."""
-    front = list(itertools.takewhile(GLOBAL_OPTIONS.__contains__, given))
+    front = list(itertools.takewhile(re.compile(GLOBAL_OPTIONS).fullmatch, given))
     rest = list(given[len(front) :])
     place = int(bool(rest) and rest[0] in COMMANDS)
     return rest[:place] + front + rest[place:]
@@ -221,12 +222,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         build_parser().print_help(sys.stderr)
         return 2
+    return guarded(run_verb, options, options.debug)
+
+
+def run_verb(options: argparse.Namespace) -> int:
+    """Import what a command needs, and run it."""
     if options.command == "run":
-        from onnx2snn_runtime.run_command import run_command as command
-    else:
-        module = importlib.import_module(f"onnx2snn.commands.{options.command}")
-        command = module.run
-    return guarded(command, options, options.debug)
+        from onnx2snn_runtime.run_command import run_command
+
+        return run_command(options)
+    module = importlib.import_module(f"onnx2snn.commands.{options.command}")
+    code: int = module.run(options)
+    return code
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from onnx2snn.departure import first_departure
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.layer_statistics import LayerStatistics, refines
 from onnx2snn.preparation import arranged
+from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.stand_in import normal_form
 from onnx2snn.verify import class_agreement, relative_error
 from onnx2snn_runtime.backends import Runner
 from onnx2snn_runtime.errors import UsageError
-from onnx2snn_runtime.feeds import check_timesteps
-from onnx2snn_runtime.input_preprocessing import Preprocessings
+from onnx2snn_runtime.feeds import check_batch_size, check_timesteps
+from onnx2snn_runtime.input_preprocessing import Preprocessings, told
 from onnx2snn_runtime.inputs import open_inputs
 from onnx2snn_runtime.network import Network, load
 
@@ -28,13 +29,13 @@ Progress = Callable[[int, int], None]
 
 def compare(
     model: str | Path | onnx.ModelProto,
-    network: Network | str | Path,
+    network: Network | SpikingModel | str | Path,
     data: Any,
     *,
     timesteps: int | None = None,
     limit: int = IMAGES,
     batch_size: int | None = None,
-    preprocessing: Preprocessings | None = None,
+    preprocessing: str | Preprocessings | Mapping[str, str] | None = None,
     backend: str = "auto",
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def compare(
 
     Args:
         model: the ANN that was converted, a path or the model itself.
-        network: the spiking network, loaded or a path.
+        network: what ``convert`` returned, a loaded network, or a path.
         data: images (see ``open_inputs``).
         timesteps: steps to run; default: what the converter recommends.
         limit: use only the first images.
@@ -66,7 +67,9 @@ def compare(
     """
     if limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}")
-    if not isinstance(network, Network):
+    if isinstance(network, SpikingModel):
+        network = network.network(backend)
+    elif not isinstance(network, Network):
         network = load(network, backend=backend)
     wanted = network.recommended_timesteps if timesteps is None else timesteps
     (steps,) = check_timesteps(wanted, {}, sequence=False)
@@ -75,9 +78,9 @@ def compare(
     inputs = open_inputs(data, list(network.input_shapes))
     count = min(limit, inputs.count)
     outputs = _Outputs(network.plan.outputs, network.decides)
-    steps_of_pictures = preprocessing or network.preprocessing
-    size = batch_size or statistics.batch_size
-    for piece in inputs.pieces(size, network.input_shapes, steps_of_pictures, count):
+    applied = told(preprocessing) or network.preprocessing
+    size = statistics.batch_size if batch_size is None else check_batch_size(batch_size)
+    for piece in inputs.pieces(size, network.input_shapes, applied, count):
         feeds, _ = network.check_feeds(piece.feeds())
         expected = run(feeds)
         answers = statistics.run(feeds, expected)

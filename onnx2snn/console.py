@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from onnx2snn_runtime.cli import printable
+from onnx2snn_runtime.json_form import to_json
 
 Progress = Callable[[str, int, int], None]
 SHORT = 20  # letters of a cell that stay in one line
@@ -16,6 +17,11 @@ LINE_SECONDS = 10.0  # at least, between two plain lines of progress
 def print_out(text: str) -> None:
     """The answer of a command, on stdout."""
     print(printable(text, limit=None))  # noqa: T201
+
+
+def print_json(document: Any) -> None:
+    """The answer of a command for programs, on stdout."""
+    print_out(to_json(document))
 
 
 def say(text: str, *, quiet: bool = False) -> None:
@@ -39,7 +45,14 @@ def print_table(
     from rich.table import Table
 
     terminal = (sys.stderr if error else sys.stdout).isatty()
-    console = Console(width=None if terminal else 120, highlight=False, stderr=error)
+
+    class Output(Console):
+        """A reader that stops reading is no error."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = Output(width=None if terminal else 120, highlight=False, stderr=error)
 
     def table(*, slim: bool) -> Table:
         made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0)) if slim else Table()

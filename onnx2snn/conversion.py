@@ -4,6 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from onnx2snn.batch_statistics import read_statistics
 from onnx2snn.built import Built
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.decision import deciding_output
-from onnx2snn.doubts import doubts, refuse_constant
+from onnx2snn.doubts import doubts, other_answers, refuse_constant
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.integer.build import to_integers
-from onnx2snn.options import check_options, check_precision, check_preference
+from onnx2snn.options import check_codes, check_options, check_precision, check_preference
 from onnx2snn.passes import normalise, to_proto
 from onnx2snn.passes.float32 import INTEGERS
+from onnx2snn.passes.quantisation import StripQuantisation
 from onnx2snn.preparation import Preparation, Progress, prepare
 from onnx2snn.recipes import PREFERENCES, Recipe, find_recipe
 from onnx2snn.spiking_model import SpikingModel
@@ -115,8 +117,9 @@ def convert(
         DataError: the calibration images do not fit.
         UsageError: an option is out of range.
     """
+    check_precision(precision, relays)
     if relays is None and target_drop is not None:
-        relays = prefer != "latency"
+        relays = prefer != "latency" or precision == "int8"
     starts = [
         (find_recipe(entry) if isinstance(entry, str) else entry).with_options(
             burst_limit=burst, v0=v0, scale=scale, rule=threshold, percentile=percentile,
@@ -124,8 +127,8 @@ def convert(
         )
         for entry in candidates(recipe, target_drop, precision)
     ]  # fmt: skip
-    check_precision(precision, starts, relays)
-    check_options(starts, calibration_samples, target_drop, max_timesteps, exit_loss)
+    check_codes(precision, starts)
+    check_options(starts, calibration_samples, target_drop, max_timesteps, exit_loss, seed)
     check_preference(prefer, target_drop)
     engine, _ = open_backend(backend)
     steps = told(preprocess)
@@ -165,8 +168,11 @@ def convert(
     ]
     tuning = None
     (preparation, settings), *_ = prepared
-    for strange in doubts(source, preparation):
-        warnings.warn(strange, UserWarning, stacklevel=2)
+    strange = doubts(source, preparation)
+    if any(note.pass_name == StripQuantisation.name for note in notes):
+        strange = chain(strange, other_answers(ann, source, preparation))
+    for doubt in strange:
+        warnings.warn(doubt, UserWarning, stacklevel=2)
     if target_drop is not None and preparation.histograms:
         tuning = tune(prepared, target_drop, max_timesteps, progress, prefer)
         settings = tuning.chosen.recipe

@@ -5,17 +5,20 @@ network was given, and the spiking network agrees with the ANN on images that me
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import onnx
 
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.decision import PERCENT, is_classes
 from onnx2snn.preparation import Preparation
-from onnx2snn_runtime.errors import DataError
+from onnx2snn.verify import relative_error
+from onnx2snn_runtime.errors import BackendError, DataError
 
 IMAGES = 128
 FEWEST_IMAGES = 32
 POOR = 50.0  # percent of labelled images
+OTHER = 10.0  # percent of the deviation: rounding to 8 bits changes 1 to 5
 
 
 def refuse_constant(source: CalibrationSource, network: onnx.ModelProto) -> None:
@@ -52,6 +55,27 @@ def doubts(source: CalibrationSource, preparation: Preparation) -> Iterator[str]
         return
     right = PERCENT * float((answers.argmax(axis=1) == labels).mean())
     yield from strange_labels(right, f"{len(labels)} labelled calibration images")
+
+
+def other_answers(
+    file: onnx.ModelProto, source: CalibrationSource, preparation: Preparation
+) -> Iterator[str]:
+    """Where the file answers otherwise than its normal form, as quantisers clip and round."""
+    if source.is_noise:
+        return
+    feeds = preparation.images(FEWEST_IMAGES)
+    with suppress(BackendError):  # a fixed batch, or a type that no backend computes with
+        expected = preparation.backend.compile(file)(feeds)[preparation.decides]
+        found = preparation.answer(feeds)
+        if expected.dtype.kind != "f" or expected.shape != found.shape:
+            return
+        error = PERCENT * relative_error(found, expected)
+        if error > OTHER:
+            yield (
+                f"the file's quantisers change its outputs by {error:.0f} % on calibration images; "
+                "they are removed, and the SNN stands for the network without them: convert the "
+                "float network that was quantised instead"
+            )
 
 
 def strange_labels(right: float, images: str) -> Iterator[str]:

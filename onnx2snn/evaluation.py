@@ -11,14 +11,14 @@ import onnx
 from onnx2snn.energy import MICROJOULE, PICOJOULE_MAC, EnergyMeter, ann_energy, quantised_energy
 from onnx2snn.exit_score import exit_document, exit_rule
 from onnx2snn.journal import Journal, journal_path, make_key, model_digest
-from onnx2snn.measurement import Comparison, quantised_bits
+from onnx2snn.measurement import Comparison, check_labels, quantised_bits
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.stand_in import to_ann
 from onnx2snn.totals import Totals
 from onnx2snn.typical import TypicalMethod
 from onnx2snn.walk import Walk
 from onnx2snn_runtime.errors import UsageError
-from onnx2snn_runtime.feeds import check_timesteps
+from onnx2snn_runtime.feeds import check_batch_size, check_timesteps
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.input_preprocessing import Preprocessings, specs, told
 from onnx2snn_runtime.inputs import open_inputs
@@ -92,7 +92,10 @@ def evaluate(
     count = images.count if limit is None else min(limit, images.count)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers must be at least 1, got {workers}")
-    size = batch_size or network.images_to_read
+    size = network.images_to_read if batch_size is None else check_batch_size(batch_size)
+    width = network.classes
+    if width is not None and images.labels is not None:
+        check_labels(images.labels[:count], width, network)
     applied = told(preprocessing) or network.preprocessing
     evaluation = _Evaluation(network, against, steps, early_exit)
     method = TypicalMethod(network, evaluation.task.against) if typical else None
@@ -251,10 +254,10 @@ class _Evaluation:
     def row(self, t: int) -> dict[str, Any]:
         """What was measured after step t."""
         totals = self.totals
-        errors = (
+        errors = [
             math.sqrt(totals.sum(f"t{t}/distance/{name}") / max(totals.sum(f"norm/{name}"), 1e-30))
             for name in self.network.plan.outputs
-        )
+        ]
         labelled = totals.truths["labelled"]
         return {
             "t": t,
@@ -263,7 +266,7 @@ class _Evaluation:
             "agreement": self.percent(f"t{t}/agree"),
             "lost": totals.counted(f"t{t}/lost") if labelled else None,
             "gained": totals.counted(f"t{t}/gained") if labelled else None,
-            "output_error": max(errors, default=0.0),
+            "output_error": max(errors, default=0.0) if all(map(math.isfinite, errors)) else None,
             **self.meter.up_to(t, totals.images),
         }
 

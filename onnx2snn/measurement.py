@@ -18,6 +18,7 @@ from onnx2snn.totals import Totals, squares
 from onnx2snn_runtime.backends.base import Runner
 from onnx2snn_runtime.errors import DataError
 from onnx2snn_runtime.inputs import Piece
+from onnx2snn_runtime.labels import Labels
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.weighted import signal_at
 
@@ -70,12 +71,8 @@ class Measurement:
         expected = self.ann(feeds)
         first = expected[self.network.decides]
         classes = is_classes(first)
-        if labels is not None and classes and int(labels.max()) >= first.shape[1]:
-            raise DataError(
-                f"label {int(labels.max())} is out of range: "
-                f"the network has {first.shape[1]} classes",
-                advice=other_outputs(self.network),
-            )
+        if labels is not None and classes:
+            check_labels(labels, first.shape[1], self.network, piece.first)
         known = labels if classes else None
         totals = Totals(len(piece), truths={"classes": classes, "labelled": known is not None})
         for name, value in expected.items():
@@ -102,7 +99,11 @@ class Measurement:
     ) -> None:
         """Count how the answers of one network compare with the labels and with the ANN."""
         for name, expected in ann.items():
-            difference = np.asarray(outputs[name], np.float64) - np.asarray(expected, np.float64)
+            given = np.asarray(outputs[name], np.float64)
+            with np.errstate(invalid="ignore"):  # infinite answers give no number
+                difference = given - np.asarray(expected, np.float64)
+                    expected, np.float64
+                )
             totals.sums[f"{who}/distance/{name}"] = squares(difference)
         first = self.network.decides
         if not totals.truths["classes"]:
@@ -117,6 +118,27 @@ class Measurement:
         totals.count(f"{who}/lost", int((ann_good & ~good).sum()))
         totals.count(f"{who}/gained", int((good & ~ann_good).sum()))
         totals.count(f"{who}/top5", int((best == labels[:, np.newaxis]).any(axis=1).sum()))
+
+
+def check_labels(labels: Labels, classes: int, network: Network, first: int = 0) -> None:
+    """Refuse labels that the network has no class for.
+
+    Args:
+        labels: of some images, [n].
+        classes: how many the deciding output has.
+        network: the spiking network.
+        first: index of the first of these images.
+
+    Raises:
+        DataError: names the first such label.
+    """
+    beyond = np.flatnonzero(labels >= classes)
+    if len(beyond):
+        raise DataError(
+            f"label {labels[beyond[0]]} of image {first + beyond[0]} is out of range: "
+            f"the network has {classes} classes",
+            advice=other_outputs(network),
+        )
 
 
 def other_outputs(network: Network) -> str:

@@ -10,11 +10,11 @@ from onnx2snn_runtime.errors import UsageError
 LARGEST_TIMESTEPS = 32
 
 
-def check_precision(precision: str, recipes: Sequence[Recipe], relays: bool | None) -> None:
-    """Refuse an unknown precision, and one that a recipe cannot have.
+def check_precision(precision: str, relays: bool | None) -> None:
+    """Refuse an unknown precision, and one without the relays that it needs.
 
     Raises:
-        UsageError: it is unknown, or the recipe cannot have it.
+        UsageError: it is one of these.
     """
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
@@ -24,6 +24,14 @@ def check_precision(precision: str, recipes: Sequence[Recipe], relays: bool | No
             "whole numbers need relays between weights and weights, and --no-relays is given",
             advice="leave out --no-relays, or give --precision float",
         )
+
+
+def check_codes(precision: str, recipes: Sequence[Recipe]) -> None:
+    """Refuse a recipe that the precision cannot have.
+
+    Raises:
+        UsageError: it is of the refining code, and whole numbers are wanted.
+    """
     for entry in recipes:
         if precision == "int8" and entry.code == "refine":
             raise UsageError(
@@ -54,6 +62,7 @@ def check_options(
     target_drop: float | None,
     max_timesteps: int,
     exit_loss: float,
+    seed: int,
 ) -> None:
     """Refuse numbers out of range before anything is read.
 
@@ -64,6 +73,8 @@ def check_options(
         check_rule(entry.rule)
     if samples < 1:
         raise UsageError(f"--calibration-samples must be at least 1, got {samples}")
+    if seed < 0:
+        raise UsageError(f"--seed must be at least 0, got {seed}")
     if not 0.0 <= exit_loss <= 100.0:
         raise UsageError(f"--exit-loss must lie in 0..100, got {exit_loss}")
     if target_drop is not None and not 0.0 < target_drop <= 100.0:

@@ -1,7 +1,7 @@
 """The ANN that a spiking network stands for, and its quantised twin, rebuilt from the SNN file."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ from onnx import NodeProto, helper, numpy_helper
 
 from onnx2snn.passes import normalise, to_proto
 from onnx2snn_runtime.beside import kept_alive
+from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.format import DOMAIN, NEXT
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.neurons import COMPOSITES, parse_node, spelled_out
+from onnx2snn_runtime.plan import tensor_shape
 
 
 def reference(
@@ -38,12 +40,45 @@ def normal_form(
     """The normal form of an ANN for the inputs of a network, and the weights beside it to be kept.
 
     A fixed batch, other types of floats and old operator sets are brought to one form.
+
+    Raises:
+        UsageError: its inputs or outputs are not those of the network.
     """
-    known = {value.name for value in source.graph.input}
-    shapes = {name: shape for name, shape in network.input_shapes.items() if name in known}
-    normal, _ = normalise(source, input_shapes=shapes, run=network.backend.compile)
+    ours, known = network.input_shapes, {value.name: value for value in source.graph.input}
+    shared = {name: shape for name, shape in ours.items() if name in known}
+    _refuse_another("inputs", shared, [known[name] for name in shared])  # of which a part may idle
+    normal, _ = normalise(source, input_shapes=shared, run=network.backend.compile)
     ann = to_proto(normal)
+    _refuse_another("inputs", ours, ann.graph.input)
+    names = set(network.plan.outputs)
+    answers = {o.name: tensor_shape(o) for o in network.model.graph.output if o.name in names}
+    _refuse_another("outputs", answers, ann.graph.output)
     return ann, kept_alive(ann)
+
+
+def _refuse_another(
+    what: str, ours: Mapping[str, Sequence[int | str]], values: Iterable[onnx.ValueInfoProto]
+) -> None:
+    """Compare names, and sizes behind the batch as far as both are known."""
+    theirs = {value.name: tensor_shape(value) for value in values}
+    alike = ours.keys() == theirs.keys() and all(
+        len(ours[name]) == len(theirs[name])
+        and all(
+            a == b or isinstance(a, str) or isinstance(b, str)
+            for a, b in zip(ours[name][1:], theirs[name][1:], strict=True)
+        )
+        for name in ours
+        if ours[name] and theirs[name]
+    )
+    if not alike:
+        snn, ann = (
+            ", ".join(f"{name} [{','.join(map(str, shape))}]" for name, shape in shapes.items())
+            for shapes in (ours, theirs)
+        )
+        raise UsageError(
+            f"the ANN is another network than the SNN was made of: its {what} are {ann}, those of "
+            f"the SNN {snn}"
+        )
 
 
 def to_ann(

@@ -111,6 +111,8 @@ def tune(
     """
     if ann.ndim != 2 or ann.shape[1] < 2 or len(ann) < FEWEST_IMAGES:
         return None
+    if not all(np.isfinite(answer).all() for answer in (ann, *by_step.values())):
+        return None
     if is_probabilities(ann):
         logits = {step: log_probabilities(answer) for step, answer in by_step.items()}
         rule = tune(logits, log_probabilities(ann), stated_loss, labels)

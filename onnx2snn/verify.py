@@ -119,8 +119,9 @@ def _output_error(found: Any, expected: Any) -> float:
 def relative_error(found: Any, expected: Any) -> float:
     """L2 distance relative to the deviation of the expected values from their mean."""
     expected = np.asarray(expected, dtype=np.float64)
-    distance = length(np.asarray(found, dtype=np.float64) - expected)
-    spread = length(expected - expected.mean())
+    with np.errstate(invalid="ignore"):  # infinite answers give no number, which tells enough
+        distance = length(np.asarray(found, dtype=np.float64) - expected)
+        spread = length(expected - expected.mean())
     return distance / spread if spread > 1e-12 else distance
 
 

@@ -1,10 +1,9 @@
 """``onnx2snn compare``."""
 
 import argparse
-import json
 from typing import Any
 
-from onnx2snn.console import print_out, print_table, progress_bar, say
+from onnx2snn.console import print_json, print_out, print_table, progress_bar, say
 from onnx2snn_runtime.cli import printable
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.files import check_writable, write_text_atomic
@@ -42,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         write_text_atomic(options.plot, comparison_figure(found))
         say(f"wrote {options.plot}", quiet=options.quiet)
     if options.json:
-        print_out(json.dumps(found))
+        print_json(found)
     else:
         show(found, worst_first=options.worst_first, top=options.top)
     return 0

@@ -1,13 +1,12 @@
 """``onnx2snn convert``."""
 
 import argparse
-import json
 import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
-from onnx2snn.console import number_range, print_out, print_table, progress_bar, say
+from onnx2snn.console import number_range, print_json, print_out, print_table, progress_bar, say
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.tune import Tuning
 from onnx2snn_runtime.cli import printable
@@ -77,7 +76,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
     if written:
         result.save(output)
     if options.json:
-        print_out(json.dumps(document(result, output if written else None, notes)))
+        print_json(document(result, output if written else None, notes))
     else:
         show(result, options)
     for remark in result.remarks:

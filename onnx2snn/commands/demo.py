@@ -1,12 +1,11 @@
 """``onnx2snn demo``: the embedded network, converted and measured."""
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
 from onnx2snn.commands.eval import show_evaluation
-from onnx2snn.console import print_out, progress_bar, say
+from onnx2snn.console import print_json, progress_bar, say
 from onnx2snn.embedded import (
     EMBEDDED_CALIBRATION,
     EMBEDDED_MODEL,
@@ -43,6 +42,6 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             show_evaluation(results[recipe], f"Fashion-MNIST CNN, recipe {recipe}")
     if options.json:
-        print_out(json.dumps(results))
+        print_json(results)
     say("next: onnx2snn YOUR_MODEL.onnx --calibration YOUR_IMAGES.npz", quiet=options.quiet)
     return 0

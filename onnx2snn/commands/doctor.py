@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import importlib.metadata
-import json
 import platform
 import re
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import numpy as np
 import onnx
 
 from onnx2snn import __version__
-from onnx2snn.console import print_out, print_table
+from onnx2snn.console import print_json, print_out, print_table
 from onnx2snn_runtime.backends import Backend, backend_classes, open_backend
 from onnx2snn_runtime.errors import Onnx2SnnError
 from onnx2snn_runtime.gpu import ENGINES, survey
@@ -29,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the findings."""
     found = findings()
     if options.json:
-        print_out(json.dumps(found))
+        print_json(found)
         return 0
     rows = [[name, entry["version"] or "missing", entry["needed_by"]]
             for name, entry in found["packages"].items()]  # fmt: skip

@@ -1,7 +1,6 @@
 """``onnx2snn eval``."""
 
 import argparse
-import json
 import math
 import sys
 import warnings
@@ -10,7 +9,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 
 from onnx2snn.commands.report import add_report, check_report
-from onnx2snn.console import print_out, print_table, progress_bar, say
+from onnx2snn.console import print_json, print_out, print_table, progress_bar, say
 from onnx2snn.report.verdict import energy_sentences, verdict
 from onnx2snn_runtime.cli import INTERRUPTED
 from onnx2snn_runtime.errors import UsageError
@@ -35,13 +34,18 @@ def run(options: argparse.Namespace) -> int:
     from onnx2snn.evaluation import Interrupted, evaluate
 
     check_backend_arguments(options)
+    inputs = [options.model, options.data, *filter(None, [options.against])]
     if options.report:
-        check_report(options)
+        check_report(options, inputs)
     if options.output:
-        check_writable(options.output, inputs=[options.model, options.data])
+        check_writable(options.output, inputs=[*inputs, *filter(None, [options.report])])
     steps = None if options.timesteps is None else parse_timesteps(options.timesteps)
     network = open_network(options)
     data = open_inputs(options.data, list(network.input_shapes))
+    if options.report:
+        from onnx2snn.report.collect import check_image
+
+        check_image(options.report_image, data.count)
     if options.max_drop is not None and data.labels is None:
         raise UsageError("--max-drop needs data with labels")
     if options.max_drop is not None and not math.isfinite(options.max_drop):
@@ -68,11 +72,13 @@ def run(options: argparse.Namespace) -> int:
         hint = "" if options.resume else "; --resume keeps a journal to go on from"
         say(f"interrupted: this is the result of {stopped.document['samples']} images{hint}")
         return INTERRUPTED
-    if options.report:
-        add_report(result, network, options)
-    if options.output:
-        write_answers(network, data, result["steps"][-1]["t"], options)
-    tell(result, options)
+    try:
+        if options.report:
+            add_report(result, network, options)
+        if options.output:
+            write_answers(network, data, result["steps"][-1]["t"], options)
+    finally:  # hours of work are told, whatever happens to the files beside it
+        tell(result, options)
     unlabelled = ["no labels: accuracy is not known"] if data.labels is None else []
     for line in remarks(network, data, options, *unlabelled):
         say(line)
@@ -112,7 +118,7 @@ def write_answers(
 def tell(result: dict[str, Any], options: argparse.Namespace) -> None:
     """Print what was measured."""
     if options.json:
-        print_out(json.dumps(result))
+        print_json(result)
     else:
         show_evaluation(result, options.model)
 

@@ -1,10 +1,9 @@
 """``onnx2snn export``: a spiking network in the form that another program wants."""
 
 import argparse
-import json
 from pathlib import Path
 
-from onnx2snn.console import print_out, say
+from onnx2snn.console import print_json, say
 from onnx2snn_runtime.cli import printable
 from onnx2snn_runtime.files import check_writable, load_model, save_model, write_bytes_atomic
 
@@ -29,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
         save_model(unroll_loop(model), output)
     if options.json:
         form = "nir" if options.nir else options.unroll
-        print_out(json.dumps({"form": form, "output": str(output), "losses": losses}))
+        print_json({"form": form, "output": str(output), "losses": losses})
     say(f"wrote {output}", quiet=options.quiet)
     return 0
 

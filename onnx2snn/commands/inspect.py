@@ -2,14 +2,13 @@
 
 import argparse
 import collections
-import json
 from typing import Any
 
 import numpy as np
 import onnx
 
 from onnx2snn.commands.plan_table import plan_of, show_plan
-from onnx2snn.console import number_range, print_out, print_table
+from onnx2snn.console import number_range, print_json, print_out, print_table
 from onnx2snn.costs import macs_between
 from onnx2snn.energy import EnergyMeter
 from onnx2snn.fan_in import FanIn
@@ -32,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError("--plan is about spiking networks; this is an ANN")
         found["plan"] = plan_of(model)
     if options.json:
-        print_out(json.dumps(found))
+        print_json(found)
         return 0
     shapes = [[name, " × ".join(map(str, shape))] for name, shape in found["inputs"].items()]
     print_table(str(options.model), ["input", "shape"], shapes)

@@ -1,11 +1,10 @@
 """``onnx2snn ops``."""
 
 import argparse
-import json
 
 import onnx
 
-from onnx2snn.console import print_out, print_table
+from onnx2snn.console import print_json, print_out, print_table
 from onnx2snn.passes.opset import OPSET
 from onnx2snn_runtime.model_checks import NEWEST_OPSET
 from onnx2snn_runtime.neurons import ACTIVATIONS
@@ -76,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         print_out(markdown(rows))
         return 0
     if options.json:
-        print_out(json.dumps(rows))
+        print_json(rows)
         return 0
     cells = [[row["operator"], row["opsets"], row["becomes"], row["summary"]] for row in rows]
     print_table("operators between the first and the last neuron",

@@ -1,13 +1,12 @@
 """``onnx2snn report``, and the part of ``onnx2snn eval`` that writes the same page."""
 
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-from onnx2snn.console import print_out, say
+from onnx2snn.console import print_json, say
 from onnx2snn_runtime.files import check_writable, write_text_atomic
 from onnx2snn_runtime.input_preprocessing import parse_all
 from onnx2snn_runtime.network import Network
@@ -21,11 +20,11 @@ def run(options: argparse.Namespace) -> int:
     check_writable(output, inputs=[options.results])
     write_page(read_results(options.results), output, quiet=options.quiet)
     if options.json:
-        print_out(json.dumps({"results": str(options.results), "output": str(output)}))
+        print_json({"results": str(options.results), "output": str(output)})
     return 0
 
 
-def check_report(options: argparse.Namespace) -> None:
+def check_report(options: argparse.Namespace, inputs: list[str]) -> None:
     """Before long work: the page can be written, and what draws it is installed.
 
     Raises:
@@ -34,7 +33,7 @@ def check_report(options: argparse.Namespace) -> None:
     """
     from onnx2snn.report.drawing import import_extra, open_matplotlib
 
-    check_writable(options.report, inputs=[options.model, options.data])
+    check_writable(options.report, inputs=inputs)
     open_matplotlib()
     import_extra("jinja2")
 

@@ -14,13 +14,15 @@ from onnx2snn.passes.graph import (
     label,
     redirect,
     remove,
+    sole_reader,
 )
 
-NONNEGATIVE = ("Relu", "Sigmoid", "Softmax", "HardSigmoid", "Abs", "Exp", "Softplus")
-KEEPS_SIGN = (
-    "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Reshape", "Flatten",
-    "Transpose", "Concat", "Squeeze", "Unsqueeze", "ReduceMean", "Slice", "Split", "Identity",
-)  # fmt: skip
+NONNEGATIVE = ("Relu", "Abs", "Exp", "Softplus")
+KEEPS_SIGN = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Concat", "ReduceMean",
+              "Slice", "Split")  # fmt: skip
+BOUNDED = ("Sigmoid", "Softmax", "HardSigmoid", "Tanh")
+RECTIFIERS = ("Relu", "Clip")
+MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity")
 NUMBERS = {
     ir.DataType.UINT8: (0, 255), ir.DataType.INT8: (-128, 127),
     ir.DataType.UINT16: (0, 65535), ir.DataType.INT16: (-32768, 32767),
@@ -31,21 +33,27 @@ NUMBERS = {
 class StripQuantisation(Pass):
     """Weights are (q − zero)·scale; Dequantize(Quantize(x)) of an activation is x without rounding.
 
-    Where zero is the lowest integer the pair is a rectifier as well: it becomes
-    Clip(x, 0, (highest − zero)·scale) unless x is never negative.
+    The pair clips as well, to (lowest − zero)·scale … (highest − zero)·scale. At a rectifier, in
+    front of one, at an input, and where zero is the lowest integer, so that the pair is a rectifier
+    itself, this stays as Clip and costs no neuron of its own. A sum between layers, whose range
+    calibration has chosen so that it hardly clips, would need one: there the range is dropped.
     """
 
     name = "strip-quantisation"
 
+    dropped = 0  # ranges of sums
+
     def run(self, model: ir.Model) -> ir.Model:
         """Weights first, then activations in order."""
+        self.dropped = 0
         weights = sum(self.weight(node) for node in list(model.graph))
         pairs = sum(self.activation(node) for node in list(model.graph))
         if weights or pairs:
+            ranges = f" and, in {self.dropped} sums, what they clip" if self.dropped else ""
             self.note(
                 "",
                 f"{weights} quantised weights became float32 and {pairs} quantisations of "
-                "activations were removed: results differ from the file's by its rounding",
+                f"activations were removed: results differ from the file's by its rounding{ranges}",
             )
         for node in model.graph:
             if is_op(node, "QuantizeLinear", "DequantizeLinear"):
@@ -95,9 +103,15 @@ class StripQuantisation(Pass):
         if node.outputs[0].is_graph_output():
             return False
         source = node.inputs[0]
-        bound = self.rectifies(node)
-        if bound is not None and may_be_negative(source):
-            source = self.clip(node, source, bound)
+        bounds = self.bounds(node)
+        place = before_moves(source)
+        if bounds is not None and is_op(place.producer(), *RECTIFIERS):
+            clipped = self.clip(node, place, bounds)
+            source = clipped if place is source else source
+        elif bounds is not None and self.clips_for_free(source, pairs, bounds):
+            source = self.clip(node, source, bounds)
+        elif bounds is None or not is_op(source.producer(), *BOUNDED):
+            self.dropped += 1
         for pair in pairs:
             if redirect(pair.outputs[0], source):
                 remove(pair)
@@ -106,8 +120,18 @@ class StripQuantisation(Pass):
         return True
 
     @staticmethod
-    def rectifies(node: ir.Node) -> float | None:
-        """The highest value of a quantisation whose zero is the lowest integer."""
+    def clips_for_free(source: ir.Value, pairs: list[ir.Node], bounds: tuple[float, float]) -> bool:
+        """Whether a Clip here is no neuron more than there are anyhow."""
+        readers = [usage.node for pair in pairs for usage in pair.outputs[0].uses()]
+        return (
+            source.producer() is None
+            or (bounds[0] == 0.0 and may_be_negative(source))
+            or (bool(readers) and all(is_op(reader, *RECTIFIERS) for reader in readers))
+        )
+
+    @staticmethod
+    def bounds(node: ir.Node) -> tuple[float, float] | None:
+        """What a quantisation clips to, the widest range of all channels."""
         scale, zero_value = constant(node.inputs[1]), input_at(node, 2)
         zero = constant(zero_value)
         kind = zero_value.dtype if zero_value is not None else ir.DataType.UINT8
@@ -115,22 +139,29 @@ class StripQuantisation(Pass):
             return None
         low, high = NUMBERS[kind]
         numbers = np.zeros(1) if zero is None else zero.astype(np.float64)
-        if (numbers != low).any():
-            return None
-        return float((high - low) * scale.max())
+        return float(((low - numbers) * scale).min()), float(((high - numbers) * scale).max())
 
-    def clip(self, node: ir.Node, source: ir.Value, bound: float) -> ir.Value:
-        """A Clip in front of the quantisation."""
+    def clip(self, node: ir.Node, source: ir.Value, bounds: tuple[float, float]) -> ir.Value:
+        """A Clip of a value for all that read it on the way to the quantisation."""
         graph = graph_of(node)
         limits = [
             add_constant(graph, f"{label(node)}.{side}", np.array(number, np.float32))
-            for side, number in (("min", 0.0), ("max", bound))
+            for side, number in zip(("min", "max"), bounds, strict=True)
         ]
         clip = ir.node("Clip", [source, *limits], name=f"{label(node)}.clip")
         clip.outputs[0].name = f"{label(node.outputs[0])}.clip"
         clip.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        graph.insert_before(node, clip)
-        self.note(node.name, f"QuantizeLinear {label(node)} is a rectifier: Clip(0, {bound:g})")
+        readers = [usage for usage in source.uses() if usage.node not in (node, clip)]
+        producer = source.producer()
+        if producer is not None and source is not node.inputs[0]:
+            graph.insert_after(producer, clip)
+            for reader, index in readers:
+                reader.replace_input_with(index, clip.outputs[0])
+        else:
+            graph.insert_before(node, clip)
+        self.note(
+            node.name, f"QuantizeLinear {label(node)} clips: Clip({bounds[0]:g}, {bounds[1]:g})"
+        )
         return clip.outputs[0]
 
 
@@ -148,19 +179,28 @@ def _aligned(node: ir.Node, array: Array, parameter: Array) -> Array:
     return repeated.take(range(array.shape[axis]), axis=axis)
 
 
-def may_be_negative(value: ir.Value) -> bool:
-    """Whether a value can be below zero; images given as inputs count as non-negative here."""
+def before_moves(value: ir.Value) -> ir.Value:
+    """The value that is only moved, or pooled to its largest, to become this one."""
     node = value.producer()
-    if node is None:
-        return False
-    if is_op(node, *NONNEGATIVE):
-        return False
+    while is_op(node, *MOVES) and node is not None and node.inputs[0] is not None:
+        if sole_reader(node.inputs[0]) is not node:
+            break
+        value = node.inputs[0]
+        node = value.producer()
+    return value
+
+
+def may_be_negative(value: ir.Value) -> bool:
+    """Whether a value that is computed can be below zero."""
+    node = value.producer()
+    if node is None or is_op(node, *NONNEGATIVE, *BOUNDED):
+        return is_op(node, "Tanh")
     if is_op(node, "Clip"):
         low = constant(input_at(node, 1))
         return low is None or bool((low < 0).any())
     if is_op(node, "QuantizeLinear", "DequantizeLinear"):
         return node.inputs[0] is None or may_be_negative(node.inputs[0])
-    if is_op(node, *KEEPS_SIGN):
+    if is_op(node, *MOVES, *KEEPS_SIGN):
         moving = node.inputs if node.op_type == "Concat" else node.inputs[:1]
         return any(item is not None and may_be_negative(item) for item in moving)
     return True

@@ -22,7 +22,6 @@ from onnx2snn.layer_statistics import (
 )
 from onnx2snn.stand_in import to_ann
 from onnx2snn_runtime.engine import Observer
-from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.input_preprocessing import Preprocessings
 from onnx2snn_runtime.inputs import InputData, open_inputs
 from onnx2snn_runtime.network import Network
@@ -171,13 +170,20 @@ def follow(
     }
 
 
+def check_image(index: int, count: int) -> None:
+    """Refuse an image to follow that is not there.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    if not 0 <= index < count:
+        raise UsageError(f"--report-image must lie in 0..{count - 1}, got {index}")
+
+
 def _image(
     network: Network, inputs: InputData, index: int, preprocessing: Preprocessings | None
 ) -> dict[str, Array]:
-    if index < 0:
-        raise UsageError(f"--report-image must be at least 0, got {index}")
-    if index >= inputs.count:
-        raise UsageError(f"there is no image {index}: the data holds {inputs.count}")
+    check_image(index, inputs.count)
     pieces = inputs.pieces(32, network.input_shapes, preprocessing)
     feeds = next(islice(pieces, index // 32, None)).feeds()
     feeds, _ = network.check_feeds({name: x[index % 32 :][:1] for name, x in feeds.items()})

@@ -1,5 +1,6 @@
 """Pictures of an evaluation: accuracy over timesteps, accuracy against energy."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +27,9 @@ def accuracy_over_time(results: dict[str, Any]) -> str:
                   label="same class as the ANN")  # fmt: skip
         axes.set_ylabel("% of images")
     else:
-        axes.plot(times, [s["output_error"] for s in steps], "o-", color=COLOURS["snn"],
-                  label="error of the outputs")  # fmt: skip
+        errors = [s["output_error"] for s in steps]
+        known = [math.nan if error is None else error for error in errors]
+        axes.plot(times, known, "o-", color=COLOURS["snn"], label="error of the outputs")
         axes.set_ylabel("relative error")
     if len(times) > 1 and times[-1] / times[0] > LOGARITHMIC:
         axes.set_xscale("log", base=2)

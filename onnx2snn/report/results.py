@@ -23,7 +23,7 @@ MAX_BYTES = 64 * 2**20
 MOST_FINDINGS = 10
 MOST_NESTED = 32
 _STEP = {
-    "t": WHOLE, "accuracy": OPTIONAL, "agreement": OPTIONAL, "output_error": NUMBER,
+    "t": WHOLE, "accuracy": OPTIONAL, "agreement": OPTIONAL, "output_error": OPTIONAL,
     "spikes_per_image": NUMBER, "synops_per_image": NUMBER, "energy_uj": NUMBER,
     "energy_int_uj": NUMBER,
 }  # fmt: skip

@@ -37,6 +37,8 @@ def verdict(results: dict[str, Any]) -> Verdict:
         headline = (
             f"{when} the SNN answers as the ANN does for {step['agreement']:.1f} % of the images."
         )
+    elif step["output_error"] is None:
+        headline = f"{when} the SNN's outputs are not finite."
     else:
         headline = (
             f"{when} the SNN's outputs are {100 * step['output_error']:.1f} % away from the ANN's."

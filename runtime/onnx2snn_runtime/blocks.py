@@ -6,20 +6,42 @@ operator at it treats each neuron by itself, or pools in this layout: then nothi
 between two convolutions.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import onnx
 
 from onnx2snn_runtime.beside import is_beside
+from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.neurons.graded import pools_pictures
 from onnx2snn_runtime.plan import Plan, Segment, Shape, Stateful
 
 IMAGE_RANK = 4  # N, C, H, W
 
 
-def blocked_tensors(plan: Plan, block: int) -> frozenset[str]:
-    """Names of the tensors of a plan that can lie in blocks of ``block`` channels."""
+class NotBlockedError(BackendError):
+    """A backend does not lay out the channels of some tensors in blocks.
+
+    Attributes:
+        names: of these tensors.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__(f"the channels of {', '.join(sorted(names))} cannot lie in blocks")
+        self.names = frozenset(names)
+
+
+def blocked_tensors(
+    plan: Plan, block: int, refused: Collection[str] = frozenset()
+) -> frozenset[str]:
+    """Names of the tensors of a plan that can lie in blocks of ``block`` channels.
+
+    Args:
+        plan: the parts of the network.
+        block: channels in a block.
+        refused: tensors that the backend has refused to lay out so.
+    """
     sent = {name for unit in plan.stateful for name in (unit.output, unit.written)}
     found = {name for name in sent if _divides(plan.shapes.get(name), block)}
     segments = [unit for unit in (plan.head, *plan.units) if isinstance(unit, Segment)]
@@ -29,7 +51,7 @@ def blocked_tensors(plan: Plan, block: int) -> frozenset[str]:
             if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
             and _divides(plan.shapes.get(value.name), block)
         )  # fmt: skip
-    found -= set(plan.outputs)
+    found -= {*plan.outputs, *refused}
     for segment in segments:
         if any(is_beside(weight) for weight in segment.model.graph.initializer):
             found -= {*segment.inputs, *segment.outputs}  # its weights stay as they are

@@ -1,16 +1,18 @@
 """``onnx2snn-run``: run a spiking network, without the converter."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from onnx2snn_runtime import __version__
 from onnx2snn_runtime.disk import keeping_files
-from onnx2snn_runtime.errors import BackendError, Onnx2SnnError
+from onnx2snn_runtime.errors import BackendError, Onnx2SnnError, StorageError
 from onnx2snn_runtime.limits import limited, limits_of
 from onnx2snn_runtime.run_command import add_run_arguments, run_command
 
@@ -24,16 +26,20 @@ def guarded(
     command: Callable[[argparse.Namespace], int], options: argparse.Namespace, debug: bool
 ) -> int:
     """Run a command; an error becomes one ``error:`` block and its exit code."""
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123  closed by whoever started us
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # letters that a narrow locale lacks are no error
             stream.reconfigure(errors="backslashreplace")
     try:
         keep = getattr(options, "no_clobber", False)
         with limited(limits_of(options)), keeping_files(keep), _terminated():
-            return command(options)
+            code = command(options)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return code
     except Onnx2SnnError as error:
         if debug:
-            raise
+            traceback.print_exc()
         say(f"error: {printable(str(error))}")
         return error.exit_code
     except BrokenPipeError:
@@ -47,13 +53,16 @@ def guarded(
         return TERMINATED
     except MemoryError as error:
         if debug:
-            raise
+            traceback.print_exc()
         say(f"error: not enough memory: {printable(str(error)) or 'an allocation failed'}")
         say("give a smaller --batch-size, --memory or --max-data-bytes")
         return BackendError.exit_code
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            say(f"error: the answer cannot be written: {printable(str(error))}")
+            return StorageError.exit_code
         kind = type(error).__name__
         say(f"error: internal error, please report it ({kind}: {printable(str(error))})")
         say("run again with --debug for the traceback")

@@ -122,19 +122,6 @@ class Dataset(ABC):
         for stored, prepare in self._parts(size, model_shape(shape), preprocessing):
             yield Part(stored, prepare)
 
-    def check_label_range(self, classes: int) -> None:
-        """Refuse labels that the network has no class for.
-
-        Raises:
-            DataError: names the first such label.
-        """
-        if self.labels is not None and int(self.labels.max()) >= classes:
-            index = int(np.argmax(self.labels >= classes))
-            raise DataError(
-                f"{self.name}: label {self.labels[index]} of image {index} is out of range, "
-                f"the network has {classes} classes (0..{classes - 1})"
-            )
-
     def sha256(self) -> str:
         """Hash of the whole content, whatever the limit; computed once."""
         if self._digest is None:

@@ -202,14 +202,21 @@ def check_writable(path: StrPath, inputs: Iterable[StrPath] = ()) -> None:
         inputs: files that must not be overwritten.
 
     Raises:
-        UsageError: the path is one of ``inputs``.
+        UsageError: the path is one of ``inputs``, or a file in a folder that is one.
         StorageError: the folder is missing, is no folder or takes no files; the file exists and
             is to be kept.
     """
     target = _target(path, keep=False)
     for other in inputs:
         with contextlib.suppress(OSError, ValueError):
-            if Path(other).resolve() == target or target.samefile(other):
+            source = Path(other).resolve()
+            inside = source.is_dir() and source in target.parents and target.exists()
+            if inside:
+                raise UsageError(
+                    f"the output {shown(path)} is a file of the input {shown(other)}",
+                    advice="give another name with -o",
+                )
+            if source == target or target.samefile(other):
                 raise UsageError(
                     f"the output {shown(path)} is the same file as the input {shown(other)}",
                     advice="give another name with -o",

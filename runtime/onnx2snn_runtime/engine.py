@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from onnx2snn_runtime.backends import Backend, Runner
-from onnx2snn_runtime.blocks import blocked_tensors, from_blocks, to_blocks
+from onnx2snn_runtime.blocks import NotBlockedError, blocked_tensors, from_blocks, to_blocks
 from onnx2snn_runtime.fusing import fuse
 from onnx2snn_runtime.joins import join_concatenations
 from onnx2snn_runtime.narrowing import narrow
@@ -46,16 +46,7 @@ class Engine:
         self.plan = plan = narrow(fuse(plan, backend.fuses), backend.narrows)
         self.backend = backend
         self.schedule = backend.schedule(plan.footprint, memory)
-        block = backend.channel_block
-        self.blocked = blocked_tensors(plan, block) if block > 1 else frozenset()
-        self.head = self.compile(plan.head.model) if plan.head else None
-        self.tail = self.compile(plan.tail.model) if plan.tail else None
-        self.runners: list[Runner] = [
-            self.compile(unit.model)
-            if isinstance(unit, Segment)
-            else backend.compile(unit.operator.base_model(plan.opset), threads=1)  # names its own
-            for unit in plan.units
-        ]
+        self.compile_parts()
         self.sole_readers = sole_readers(plan)
         self.state_memory = StateMemory(plan, backend)
         self.thresholds = {
@@ -73,6 +64,26 @@ class Engine:
         }
         self.replayer = Replayer(backend) if backend.captures else None
         self.fused = {unit.name: self.on_device(unit) for unit in plan.stateful}
+
+    def compile_parts(self) -> None:
+        """Prepare all parts, with channels in blocks wherever the backend keeps them so."""
+        plan, backend, refused = self.plan, self.backend, frozenset[str]()
+        while True:
+            block = backend.channel_block
+            self.blocked = blocked_tensors(plan, block, refused) if block > 1 else frozenset()
+            try:
+                self.head = self.compile(plan.head.model) if plan.head else None
+                self.tail = self.compile(plan.tail.model) if plan.tail else None
+                self.runners: list[Runner] = [
+                    self.compile(unit.model)
+                    if isinstance(unit, Segment)
+                    else backend.compile(unit.operator.base_model(plan.opset), threads=1)
+                    for unit in plan.units
+                ]
+            except NotBlockedError as problem:
+                refused |= problem.names
+            else:
+                return
 
     def compile(self, model: onnx.ModelProto) -> Runner:
         """One thread a run: several batches at once scale better than one split into small bits."""

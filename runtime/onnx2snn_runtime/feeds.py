@@ -96,10 +96,23 @@ def check_images(name: str, array: Array, shape: Shape) -> Array:
         raise DataError(f"input {name!r} must have shape {expected} (or [T,…]), got {found}")
     if array.size == 0:
         raise DataError(f"input {name!r} holds no image: shape {found}")
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, dtype=np.float32)
     if not np.all(np.isfinite(array)):
         bad = int(np.count_nonzero(~np.isfinite(array)))
-        raise DataError(f"input {name!r} holds {bad} values that are NaN or infinite")
-    return np.ascontiguousarray(array, dtype=np.float32)
+        raise DataError(f"input {name!r} holds {bad} values that are NaN or beyond float32")
+    return array
+
+
+def check_batch_size(size: int) -> int:
+    """The size itself.
+
+    Raises:
+        UsageError: it is below 1.
+    """
+    if size < 1:
+        raise UsageError(f"--batch-size must be at least 1, got {size}")
+    return size
 
 
 def check_timesteps(
@@ -116,7 +129,7 @@ def check_timesteps(
     steps = sorted({int(t) for t in steps})
     if steps[0] < 1 or steps[-1] > MAX_TIMESTEPS:
         raise UsageError(f"timesteps must lie in 1..{MAX_TIMESTEPS}, got {timesteps!r}")
-    length = len(next(iter(feeds.values()))) if sequence else None
+    length = min(map(len, feeds.values())) if sequence else None
     if length is not None and steps[-1] > length:
         raise UsageError(f"the sequence has {length} frames, fewer than {steps[-1]} timesteps")
     return steps

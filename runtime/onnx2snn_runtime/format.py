@@ -25,6 +25,7 @@ from onnx2snn_runtime.json_form import (
     TRUTH,
     WHOLE,
     differences,
+    to_json,
 )
 
 DOMAIN = "ai.onnx2snn"
@@ -147,7 +148,7 @@ def write_metadata(model: onnx.ModelProto, document: dict[str, Any]) -> None:
     kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
-    text = json.dumps(document, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    text = to_json({key: document[key] for key in sorted(document)})
     model.metadata_props.add(key=METADATA_KEY, value=text)
 
 

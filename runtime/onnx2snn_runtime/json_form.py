@@ -5,6 +5,8 @@ A dict is an object with these keys, a list of one entry a list of such entries,
 key of an object; keys that end in ``MAY_MISS`` need not be there. Keys of no form are let pass.
 """
 
+import json
+from math import isfinite
 from typing import Any
 
 NUMBER, OPTIONAL, TEXT, ANY = "a number", "a number or null", "text", "anything"
@@ -15,6 +17,19 @@ MAY_MISS = "?"
 LARGEST = 1e100  # what is drawn is squared and added
 LARGEST_WHOLE = 2**53  # as a float holds it, and JavaScript
 CUT = 60
+
+
+def to_json(document: Any) -> str:
+    """A document as JSON, with null for what is no number: JSON has no NaN and no infinity."""
+    return json.dumps(_finite(document), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def differences(value: Any, form: Any, place: str = "") -> list[str]:

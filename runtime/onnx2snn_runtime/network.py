@@ -15,12 +15,18 @@ from onnx2snn_runtime.beside import kept_alive
 from onnx2snn_runtime.early_exit import ExitRule, run_batch
 from onnx2snn_runtime.engine import Engine, Observer
 from onnx2snn_runtime.errors import BackendError, UsageError
-from onnx2snn_runtime.feeds import MAX_TIMESTEPS, Images, check_feeds, check_timesteps
+from onnx2snn_runtime.feeds import (
+    MAX_TIMESTEPS,
+    Images,
+    check_batch_size,
+    check_feeds,
+    check_timesteps,
+)
 from onnx2snn_runtime.files import load_model
 from onnx2snn_runtime.format import read_metadata
 from onnx2snn_runtime.input_preprocessing import Preprocessings, from_document
 from onnx2snn_runtime.parts import Answer, Feeds, count_images, run_in_parts, window
-from onnx2snn_runtime.plan import Plan, Shape, Stateful
+from onnx2snn_runtime.plan import Plan, Shape, Stateful, tensor_shape
 from onnx2snn_runtime.planner import make_plan
 
 Array = Any
@@ -138,6 +144,16 @@ class Network:
         """Name of the output that tells classes: the one that conversion chose, else the first."""
         stored = self.metadata.get("decides")
         return stored if stored in self.plan.outputs else self.plan.outputs[0]
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes the deciding output tells, or None: it tells none, or nobody knows."""
+        (output,) = (value for value in self.model.graph.output if value.name == self.decides)
+        shape = tensor_shape(output)
+        floats = output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+        if not floats or len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2:
+            return None
+        return shape[1]
 
     @property
     def max_timesteps(self) -> int:
@@ -308,8 +324,8 @@ class Network:
         Raises:
             UsageError: ``batch_size`` is below 1.
         """
-        if batch_size is not None and batch_size < 1:
-            raise UsageError(f"--batch-size must be at least 1, got {batch_size}")
+        if batch_size is not None:
+            check_batch_size(batch_size)
         count = count_images(feeds, sequence)
         if batch_size is None:
             share = math.ceil(count / self.backend.batches_at_once)

@@ -76,6 +76,8 @@ class PictureDataset(Dataset):
 
     def _hash(self, update: Update) -> None:
         self._hash_content(update)
+        if self._all_labels is not None:
+            update(self._all_labels.tobytes())
 
 
 def decode_all(

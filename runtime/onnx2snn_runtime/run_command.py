@@ -2,13 +2,13 @@
 
 import argparse
 import io
-import json
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnx2snn_runtime.json_form import to_json
 from onnx2snn_runtime.limits import add_limit_arguments
 from onnx2snn_runtime.naming import free_name
 
@@ -220,7 +220,7 @@ def show(
         "written": str(Path(options.output)) if options.output else None,
     }
     if options.json:
-        text = json.dumps(document)
+        text = to_json(document)
     elif classes is not None:
         left = [f"\tT = {steps}" for steps in exit_steps or []] or [""] * len(classes)
         text = "\n".join(

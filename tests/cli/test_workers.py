@@ -135,8 +135,9 @@ def test_ctrl_c_keeps_what_is_known(folder):
 
 
 def test_errors_of_workers_are_ours(folder):
-    data = {"images": networks.images(24), "labels": np.full(24, 77)}
-    with pytest.raises(DataError, match="label 77 is out of range"):
+    data = {"images": networks.images(24), "labels": np.zeros(24, int)}
+    data["images"][20] = np.nan
+    with pytest.raises(DataError, match="NaN"):
         evaluate(folder / "net.snn.onnx", data, workers=2, batch_size=8)
     with pytest.raises(UsageError, match="--workers"):
         evaluate(folder / "net.snn.onnx", data, workers=0)

@@ -38,8 +38,8 @@ def test_pairs_are_stripped_and_hidden_rectifiers_found(zero, kind):
     proto = ir.to_proto(result)
     well_formed(proto)
     hidden = zero != 128
-    assert operators(proto) == {"Conv": 2, **({"Clip": 1} if hidden else {})}
-    assert has(notes, "is a rectifier: Clip(0, 12.75)") == hidden
+    assert operators(proto) == {"Conv": 2, "Clip": 1 + hidden}
+    assert has(notes, "clips: Clip(0, 12.75)") == hidden
     assert has(notes, "3 quantised weights became float32 and 2 quantisations")
     assert {"w", "b"} <= {item.name for item in proto.graph.initializer}
     feeds = {name: np.clip(x, -2, 2) for name, x in feeds_for(proto, 3).items()}
@@ -47,7 +47,33 @@ def test_pairs_are_stripped_and_hidden_rectifiers_found(zero, kind):
     assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 0.05
 
 
-def test_a_rectified_value_is_not_clipped_again():
+@pytest.mark.parametrize("behind", ["", "MaxPool<kernel_shape=[2,2]>", "Flatten"])
+@pytest.mark.parametrize("rectifier", ["before", "behind"])
+def test_what_a_quantiser_clips_stays_clipped(behind, rectifier):
+    """Learned ranges, as PACT has them, are far from the largest activation."""
+    lines = ["r = Relu(x)"] if rectifier == "before" else ["r = Neg(x)"]
+    lines += [f"m = {behind}(r)" if behind else "m = Identity(r)"]
+    lines += ["q = QuantizeLinear(m, s, z)", "d = DequantizeLinear(q, s, z)"]
+    lines += ["y = Mul(d, s)"] if rectifier == "before" else ["t = Relu(d)", "y = Mul(t, s)"]
+    shape = {"": "N,2,6,6", "Flatten": "N,72"}.get(behind, "N,2,5,5")
+    source = model(
+        f"agraph (float[N,2,6,6] x) => (float[{shape}] y) {{ {' '.join(lines)} }}",
+        s=np.float32(0.004), z=np.uint8(0 if rectifier == "before" else 128),
+    )  # fmt: skip
+    proto = ir.to_proto(normalise(source, run=run)[0])
+    feeds = feeds_for(proto, 3)
+    assert operators(proto)["Clip"] == 1
+    assert "Relu" not in operators(proto)
+    np.testing.assert_allclose(run(proto)(feeds)["y"], run(source)(feeds)["y"], atol=1e-4)
+
+
+def test_the_ranges_of_sums_are_dropped_with_a_note():
+    proto, notes = normalise(quantised_net(128), run=run)
+    assert operators(ir.to_proto(proto))["Clip"] == 1  # that of the input
+    assert has(notes, "in 1 sums")
+
+
+def test_a_value_that_is_rectified_by_its_quantiser_alone_is_clipped():
     source = model(
         "agraph (float[N,4] x) => (float[N,4] y)"
         "{r = Relu(x) q = QuantizeLinear(r, s, z) d = DequantizeLinear(q, s, z) y = Mul(d, s)}",
@@ -55,7 +81,7 @@ def test_a_rectified_value_is_not_clipped_again():
         z=np.uint8(0),
     )
     found, _ = apply(StripQuantisation, source)
-    assert operators(found) == {"Relu": 1, "Mul": 1}
+    assert operators(found) == {"Relu": 1, "Clip": 1, "Mul": 1}
 
 
 def test_a_quantised_output_stays_with_a_note():

@@ -287,7 +287,7 @@ def test_a_missing_extra_is_named(results, monkeypatch):
 
 def test_there_is_no_such_image():
     network = convert(networks.small_cnn(), calibration=networks.images(8)).network()
-    with pytest.raises(UsageError, match="no image 7"):
+    with pytest.raises(UsageError, match=r"in 0\.\.6, got 7"):
         collect(network, networks.images(7), timesteps=2, image=7)
 
 

@@ -238,14 +238,6 @@ def test_wrong_files_are_explained(tmp_path: Path) -> None:
         assert phrase in str(caught.value)
 
 
-def test_label_range() -> None:
-    dataset = open_data((FIRST, LABELS))
-    dataset.check_label_range(3)
-    with pytest.raises(DataError, match="label 2 of image 1 is out of range"):
-        dataset.check_label_range(2)
-    open_data(FIRST).check_label_range(1)
-
-
 # Remarks
 
 

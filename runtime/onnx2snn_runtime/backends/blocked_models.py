@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from onnx2snn_runtime.blocks import NotBlockedError
 from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.nodes import attributes_of
 
@@ -97,7 +98,7 @@ def _without_doors(model: onnx.ModelProto, chosen: set[str]) -> onnx.ModelProto:
     """Doors and the rearrangements outside them taken off.
 
     Raises:
-        BackendError: onnxruntime has left a door outside the blocked part.
+        NotBlockedError: onnxruntime has left a door outside the blocked part.
     """
     graph = model.graph
     nodes = list(graph.node)
@@ -125,7 +126,7 @@ def _without_doors(model: onnx.ModelProto, chosen: set[str]) -> onnx.ModelProto:
             removed |= {id(door), id(last)}
         opened.add(name)
     if opened != chosen:
-        raise BackendError(f"onnxruntime does not block the channels of {chosen - opened}")
+        raise NotBlockedError(chosen - opened)
     kept = [node for node in nodes if id(node) not in removed]
     for node in kept:
         for names in (node.input, node.output):

@@ -15,7 +15,7 @@ from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.format import BATCH
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 
-LOG_ERRORS_ONLY = 3
+LOG_FATAL_ONLY = 4  # errors are raised, and say the same; names in them are not escaped
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
@@ -61,7 +61,7 @@ class OnnxruntimeBackend(Backend):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = LOG_ERRORS_ONLY
+        options.log_severity_level = LOG_FATAL_ONLY
         _share_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.intra_op_num_threads = threads or self.batches_at_once
