@@ -102,8 +102,6 @@ class Measurement:
             given = np.asarray(outputs[name], np.float64)
             with np.errstate(invalid="ignore"):  # infinite answers give no number
                 difference = given - np.asarray(expected, np.float64)
-                    expected, np.float64
-                )
             totals.sums[f"{who}/distance/{name}"] = squares(difference)
         first = self.network.decides
         if not totals.truths["classes"]:

@@ -22,6 +22,7 @@ from onnx2snn.layer_statistics import (
 )
 from onnx2snn.stand_in import to_ann
 from onnx2snn_runtime.engine import Observer
+from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.input_preprocessing import Preprocessings
 from onnx2snn_runtime.inputs import InputData, open_inputs
 from onnx2snn_runtime.network import Network
