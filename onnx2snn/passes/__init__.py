@@ -12,13 +12,13 @@ import onnx_ir as ir
 
 from onnx2snn.passes.base import Note, Pass, Run, Session
 from onnx2snn.passes.batch import FreeBatch
-from onnx2snn.passes.check_operators import CheckOperators
+from onnx2snn.passes.check_operators import CheckOperators, refuse_other_types
 from onnx2snn.passes.check_result import CheckResult
 from onnx2snn.passes.clamps import Clamps
 from onnx2snn.passes.float32 import Float32
 from onnx2snn.passes.fold_affine import FoldAffine
 from onnx2snn.passes.fold_constants import FoldConstants
-from onnx2snn.passes.fold_shapes import FoldShapes
+from onnx2snn.passes.fold_shapes import FoldBranches, FoldShapes
 from onnx2snn.passes.framework_operators import FrameworkOperators
 from onnx2snn.passes.gates import Gates
 from onnx2snn.passes.infer_shapes import InferShapes
@@ -26,7 +26,7 @@ from onnx2snn.passes.merged_batch import MergedBatch
 from onnx2snn.passes.opset import Opset
 from onnx2snn.passes.padding import ExplicitPadding, FoldPad
 from onnx2snn.passes.pool_before_maps import PoolBeforeMaps
-from onnx2snn.passes.protos import from_proto, to_proto
+from onnx2snn.passes.protos import from_proto, open_sizes, to_proto
 from onnx2snn.passes.quantisation import StripQuantisation
 from onnx2snn.passes.spellings import LinearSpellings
 from onnx2snn.passes.structure import InitializersOutOfInputs, InlineFunctions, SortNodes
@@ -54,6 +54,7 @@ PIPELINE: tuple[type[Pass], ...] = (
     FoldConstants,
     Tidy,
     FoldShapes,
+    FoldBranches,
     DropDeadCode,
     WholeWindows,
     InferShapes,
@@ -96,9 +97,11 @@ def normalise(
         UsageError: sizes are missing or ``input_shapes`` does not fit.
         UnsupportedError: something cannot be brought to the normal form.
     """
+    refuse_other_types(model)
     session = Session(run, input_shapes or {})
     source = onnx.ModelProto()
     source.CopyFrom(model)  # the IR keeps and renames the tensors of its proto
+    open_sizes(source)
     try:
         normal = from_proto(source)
         for item in PIPELINE:

@@ -14,6 +14,12 @@ RECURRENT = ("RNN", "LSTM", "GRU")
 LOOPS = ("Loop", "Scan", "SequenceMap")
 FOLDABLE = ("SplitToSequence", "SequenceConstruct", "SequenceAt", "ConcatFromSequence")
 """Sequence operators that constant folding removes where it can."""
+COUNTING = ("NonZero", "Compress", "Unique", "NonMaxSuppression")
+LABELS = (
+    "export the scores as a tensor: skl2onnx with options={'zipmap': False}, or cut the labels off "
+    "with onnx.utils.extract_model"
+)
+CUT = "cut the model in front of it, and do it on the answers: onnx.utils.extract_model"
 WITHOUT_LOOPS = "export the model without data-dependent control flow"
 
 
@@ -38,6 +44,28 @@ class CheckOperators(Pass):
         if findings:
             raise unsupported(findings)
         return model
+
+
+def refuse_other_types(model: onnx.ModelProto) -> None:
+    """Refuse text, sequences and maps, which no network computes with.
+
+    Raises:
+        UnsupportedError: with all inputs, outputs and weights that are such.
+    """
+    findings = []
+    for value in [*model.graph.input, *model.graph.output]:
+        kind = value.type.WhichOneof("value")
+        if kind == "tensor_type" and value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+            kind = "text"
+        if kind not in (None, "tensor_type", "sparse_tensor_type"):
+            what = f"it is {kind.removesuffix('_type')}, not a tensor of numbers"
+            findings.append(Finding(what, LABELS, tensor=value.name))
+    findings += [
+        Finding("it holds text", LABELS, tensor=item.name)
+        for item in model.graph.initializer if item.data_type == onnx.TensorProto.STRING
+    ]  # fmt: skip
+    if findings:
+        raise UnsupportedError("the model has parts that are no tensors of numbers", findings)
 
 
 def unsupported(findings: Sequence[Finding]) -> UnsupportedError:
@@ -71,6 +99,8 @@ def problem(node: ir.Node, opset: int, moving: set[ir.Value]) -> tuple[str, str]
         return "an optional value", "export without optional inputs and outputs"
     if "Sequence" in op and op not in FOLDABLE and op != "ReverseSequence":
         return "a sequence of tensors", "export with tensors: torch.stack or torch.cat"
+    if op in COUNTING and any(value in moving for value in node.inputs):
+        return "the size of its result depends on the data", CUT
     if op == "MaxPool" and len(node.outputs) > 1 and _is_read(node.outputs[1]):
         return "MaxPool with Indices", "use a pooling without indices"
     if op == "MaxUnpool":

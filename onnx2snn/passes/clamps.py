@@ -29,7 +29,7 @@ class Clamps(Pass):
     """min(max(x, a), b), however it is written, is one node; clamps in a row are one clamp.
 
     [0, ∞] is Relu, [a, b] is Clip, and b where a ≥ b; Relu(x) + c·Relu(−x) is PRelu with slope −c,
-    max(x, a·x) with 0 ≤ a ≤ 1 is LeakyRelu.
+    max(x, a·x) with 0 ≤ a ≤ 1 is LeakyRelu, and so is x > 0 ? x : a·x, for a = 0 Relu.
     """
 
     name = "clamps"
@@ -41,7 +41,9 @@ class Clamps(Pass):
                 continue
             if is_op(node, "Add", "Sub"):
                 self.prelu(node)
-            elif is_op(node, "Max") and self.leaky(node):
+            elif (is_op(node, "Max") and self.leaky(node)) or (
+                is_op(node, "Where") and self.choice(node)
+            ):
                 continue
             elif bounds_of(node) is not None:
                 self.clamp(node)
@@ -117,6 +119,25 @@ class Clamps(Pass):
             self.note(node.name, f"Relu(x) + c·Relu(−x) at {label(node)} is PRelu")
             return
 
+    def choice(self, node: ir.Node) -> bool:
+        """x > 0 ? x : a·x, with a ≥ 0, in all the ways in which the condition can be written."""
+        found = _sign_of(node.inputs[0])
+        if found is None:
+            return False
+        source, is_positive = found
+        above, below = node.inputs[1:] if is_positive else reversed(node.inputs[1:])
+        slope = _multiple(below, source)
+        if above is not source or slope is None or slope < 0:
+            return False
+        if dims(source) != dims(node.outputs[0]):
+            return False
+        if slope == 0:
+            substitute(node, "Relu", [source])
+        else:
+            substitute(node, "LeakyRelu", [source], {"alpha": slope})
+        self.note(node.name, f"x > 0 ? x : {slope:g}·x at {label(node)} is one rectifier")
+        return True
+
     def leaky(self, node: ir.Node) -> bool:
         """max(x, a·x)."""
         if len(node.inputs) != 2:
@@ -134,6 +155,32 @@ class Clamps(Pass):
                     self.note(node.name, f"max(x, {alpha:g}·x) at {label(node)} is LeakyRelu")
                     return True
         return False
+
+
+def _sign_of(condition: ir.Value | None) -> tuple[ir.Value, bool] | None:
+    """x, and whether the condition is x > 0 or x ≥ 0 rather than x < 0 or x ≤ 0; at 0 all agree."""
+    node = condition.producer() if condition is not None else None
+    if node is None or not is_op(node, "Greater", "GreaterOrEqual", "Less", "LessOrEqual"):
+        return None
+    for index in (0, 1):
+        source = node.inputs[index]
+        if source is not None and scalar(node.inputs[1 - index]) == 0.0:
+            return source, node.op_type.startswith("Greater") == (index == 0)
+    return None
+
+
+def _multiple(value: ir.Value | None, source: ir.Value) -> float | None:
+    """The number a of a·x, or None."""
+    array = constant(value)
+    if array is not None:
+        return 0.0 if not array.any() else None
+    product = value.producer() if value is not None else None
+    if product is None or not is_op(product, "Mul"):
+        return None
+    for index in (0, 1):
+        if product.inputs[index] is source:
+            return scalar(product.inputs[1 - index])
+    return None
 
 
 def bounds_of(node: ir.Node) -> tuple[ir.Value, Bounds] | None:

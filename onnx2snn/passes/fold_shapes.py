@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx2snn.passes.base import Array, Pass
+from onnx2snn.passes.fold_constants import FoldConstants
 from onnx2snn.passes.graph import (
     BATCH,
     add_constant,
@@ -22,9 +23,30 @@ from onnx2snn.passes.graph import (
 )
 from onnx2snn.passes.infer_shapes import InferShapes
 from onnx2snn.passes.probe import PROBES, moving_values, probe, sources
+from onnx2snn.passes.tidy import Tidy
 
 MAX_ELEMENTS = 2**20
+DEEPEST = 8  # branches in branches
 LAST = np.iinfo(np.int64).max
+
+
+class FoldBranches(Pass):
+    """An If on what depends on shapes only is its branch, now that shapes are constants."""
+
+    name = "fold-branches"
+
+    def run(self, model: ir.Model) -> ir.Model:
+        """Again from the folding of constants on, as branches may hold shapes and branches."""
+        for _ in range(DEEPEST):
+            chosen = [
+                node for node in model.graph
+                if is_op(node, "If") and constant(node.inputs[0]) is not None
+            ]  # fmt: skip
+            if not chosen:
+                break
+            for again in (FoldConstants, Tidy, FoldShapes):
+                model = again(self.session).run(model)
+        return model
 
 
 class FoldShapes(Pass):
@@ -214,7 +236,38 @@ def _gather(node: ir.Node, first: Array, second: Array) -> bool:
     return True
 
 
+def _affine_grid(node: ir.Node, first: Array, second: Array, differing: list[int]) -> bool:
+    """The grid of N images is θ times the grid of one, [N,2,3] · [3,HW]."""
+    if differing != [0] or first.size != 4 or (int(first[0]), int(second[0])) != PROBES:
+        return False
+    height, width = (int(size) for size in first[2:])
+    ends = node.attributes.get_int("align_corners", 0)
+    y, x = (
+        np.linspace(-1, 1, size) if ends else (2 * np.arange(size) + 1) / size - 1
+        for size in (height, width)
+    )
+    places = [*np.meshgrid(x, y), np.ones((height, width))]
+    points = np.stack([place.reshape(-1) for place in places]).astype(np.float32)
+    graph, name = graph_of(node), label(node)
+    steps = [
+        ("MatMul", add_constant(graph, f"{name}.points", points), {}),
+        ("Transpose", None, {"perm": [0, 2, 1]}),
+    ]
+    value = node.inputs[0]
+    for op, other, attributes in steps:
+        inputs = [value] if other is None else [value, other]
+        step = ir.node(op, inputs, attributes=attributes, name=f"{name}.{op}")
+        (value,) = step.outputs
+        value.name = fresh_name(graph, f"{name}.{op}")
+        value.type = node.outputs[0].type
+        graph.insert_before(node, step)
+    shape = add_constant(graph, f"{name}.shape", np.array([0, height, width, 2]))
+    substitute(node, "Reshape", [value, shape])
+    return True
+
+
 _RULES = {
+    ("AffineGrid", 1): _affine_grid,
     ("Reshape", 1): _reshape,
     ("Expand", 1): _expand,
     ("Slice", 2): _slice_end,

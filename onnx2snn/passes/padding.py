@@ -12,7 +12,7 @@ POOLS = ("MaxPool", "AveragePool", "LpPool")
 
 
 class ExplicitPadding(Pass):
-    """auto_pad becomes pads.
+    """auto_pad and output_shape become pads.
 
     SAME: output ⌈size / stride⌉, hence max((⌈size/stride⌉ − 1)·stride + extent − size, 0) elements
     of padding, the odd one at the end (SAME_UPPER) or the start (SAME_LOWER); VALID: none.
@@ -25,6 +25,8 @@ class ExplicitPadding(Pass):
         for node in model.graph:
             if not is_op(node, "Conv", "ConvTranspose", *POOLS):
                 continue
+            if "output_shape" in node.attributes:
+                self.size_to_pads(node)
             mode = node.attributes.get_string("auto_pad", "NOTSET")
             if mode == "NOTSET":
                 node.attributes.pop("auto_pad", None)
@@ -40,6 +42,34 @@ class ExplicitPadding(Pass):
             self.note(node.name, f"auto_pad {mode} of {label(node)} is pads {pads}")
         return model
 
+    def size_to_pads(self, node: ir.Node) -> None:
+        """The size that a ConvTranspose states becomes the padding that makes it so."""
+        kernel, sizes = kernel_shape(node), (dims(node.inputs[0]) or [])[2:]
+        if kernel is None or len(sizes) != len(kernel):
+            return
+        axes = len(kernel)
+        strides = node.attributes.get_ints("strides", [1] * axes)
+        dilations = node.attributes.get_ints("dilations", [1] * axes)
+        extra = list(node.attributes.get_ints("output_padding", [0] * axes))
+        wanted = list(node.attributes.get_ints("output_shape"))[-axes:]
+        upper = node.attributes.get_string("auto_pad", "NOTSET") == "SAME_UPPER"
+        start, end = [], []
+        for axis, size in enumerate(sizes):
+            if not isinstance(size, int):
+                return
+            full = strides[axis] * (size - 1) + (kernel[axis] - 1) * dilations[axis] + 1
+            total = full + extra[axis] - wanted[axis]
+            if total < 0:  # nothing is cut off: the rest is added at the end
+                extra[axis], total = extra[axis] - total, 0
+            small, large = total // 2, total - total // 2
+            start.append(small if upper else large)
+            end.append(large if upper else small)
+        for name in ("output_shape", "auto_pad"):
+            node.attributes.pop(name, None)
+        node.attributes["pads"] = ir.AttrInt64s("pads", start + end)
+        node.attributes["output_padding"] = ir.AttrInt64s("output_padding", extra)
+        self.note(node.name, f"output_shape of {label(node)} is pads {start + end}")
+
     def pads(self, node: ir.Node, mode: str) -> list[int] | None:
         """Padding at the start of every axis, then at the end."""
         kernel = kernel_shape(node)
@@ -48,7 +78,7 @@ class ExplicitPadding(Pass):
         if mode == "VALID":
             return [0] * (2 * len(kernel))
         sizes = (dims(node.inputs[0]) or [])[2:]
-        if len(sizes) != len(kernel) or "output_shape" in node.attributes:
+        if len(sizes) != len(kernel):
             return None
         strides = node.attributes.get_ints("strides", [1] * len(kernel))
         dilations = node.attributes.get_ints("dilations", [1] * len(kernel))

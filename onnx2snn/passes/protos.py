@@ -5,6 +5,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx2snn_runtime import beside
+from onnx2snn_runtime.attribute_checks import OPEN
 
 BYTE = 8  # smaller numbers are packed in messages, and not in arrays
 
@@ -19,6 +20,14 @@ def from_proto(model: onnx.ModelProto) -> ir.Model:
                 beside.array_of(tensor), ir.DataType(tensor.data_type), name=tensor.name
             )
     return result
+
+
+def open_sizes(model: onnx.ModelProto) -> None:
+    """Sizes of −1, as some writers have them, are left open as ONNX says it."""
+    for value in [*model.graph.input, *model.graph.value_info, *model.graph.output]:
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_value == OPEN:
+                size.Clear()
 
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:

@@ -61,7 +61,9 @@ class StripQuantisation(Pass):
         return model
 
     def weight(self, node: ir.Node) -> bool:
-        """Evaluate QuantizeLinear and DequantizeLinear of constants."""
+        """Evaluate QuantizeLinear and DequantizeLinear of constants, and Clip between them."""
+        if is_op(node, "Clip") and constant(node.inputs[0]) is not None:
+            return self.narrow_weight(node)
         if not is_op(node, "DequantizeLinear", "QuantizeLinear"):
             return False
         array, scale = constant(node.inputs[0]), constant(node.inputs[1])
@@ -93,17 +95,36 @@ class StripQuantisation(Pass):
         drop_unused(source)
         return node.op_type == "DequantizeLinear"
 
+    @staticmethod
+    def narrow_weight(node: ir.Node) -> bool:
+        """Clip whole numbers that are constants."""
+        numbers = constant(node.inputs[0])
+        ends = [constant(input_at(node, index)) for index in (1, 2)]
+        if numbers is None or numbers.dtype.kind not in "iu" or node.outputs[0].is_graph_output():
+            return False
+        clipped = numbers
+        for end, clip in zip(ends, (np.maximum, np.minimum), strict=True):
+            clipped = clipped if end is None else clip(clipped, end)
+        added = add_constant(graph_of(node), f"{label(node.inputs[0])}.clipped", clipped)
+        node.outputs[0].replace_all_uses_with(added)
+        remove(node)
+        return False
+
     def activation(self, node: ir.Node) -> bool:
         """Remove a QuantizeLinear whose readers are all DequantizeLinear."""
         if not is_op(node, "QuantizeLinear") or node.inputs[0] is None:
             return False
-        pairs = [usage.node for usage in node.outputs[0].uses()]
+        numbers = node.outputs[0]
+        narrow = sole_reader(numbers)
+        if is_op(narrow, "Clip") and narrow is not None:  # fewer bits than the type has
+            numbers = narrow.outputs[0]
+        pairs = [usage.node for usage in numbers.uses()]
         if not pairs or not all(is_op(pair, "DequantizeLinear") for pair in pairs):
             return False
-        if node.outputs[0].is_graph_output():
+        if numbers.is_graph_output():
             return False
         source = node.inputs[0]
-        bounds = self.bounds(node)
+        bounds = self.bounds(node, narrow)
         place = before_moves(source)
         if bounds is not None and is_op(place.producer(), *RECTIFIERS):
             clipped = self.clip(node, place, bounds)
@@ -115,8 +136,9 @@ class StripQuantisation(Pass):
         for pair in pairs:
             if redirect(pair.outputs[0], source):
                 remove(pair)
-        if not node.outputs[0].uses():
-            remove(node)
+        for useless in (numbers.producer(), node):
+            if useless is not None and useless.graph and not useless.outputs[0].uses():
+                remove(useless)
         return True
 
     @staticmethod
@@ -130,14 +152,18 @@ class StripQuantisation(Pass):
         )
 
     @staticmethod
-    def bounds(node: ir.Node) -> tuple[float, float] | None:
-        """What a quantisation clips to, the widest range of all channels."""
+    def bounds(node: ir.Node, narrow: ir.Node | None) -> tuple[float, float] | None:
+        """What a quantisation and the Clip behind it clip to, the widest range of all channels."""
         scale, zero_value = constant(node.inputs[1]), input_at(node, 2)
         zero = constant(zero_value)
         kind = zero_value.dtype if zero_value is not None else ir.DataType.UINT8
         if scale is None or kind not in NUMBERS:
             return None
         low, high = NUMBERS[kind]
+        if is_op(narrow, "Clip") and narrow is not None:
+            ends = [constant(input_at(narrow, index)) for index in (1, 2)]
+            low = low if ends[0] is None else max(low, int(ends[0].max()))
+            high = high if ends[1] is None else min(high, int(ends[1].min()))
         numbers = np.zeros(1) if zero is None else zero.astype(np.float64)
         return float(((low - numbers) * scale).min()), float(((high - numbers) * scale).max())
 

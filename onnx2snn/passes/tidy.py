@@ -27,7 +27,7 @@ class Tidy(Pass):
             value.doc_string = None
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
-            if is_op(node, "Identity"):
+            if is_op(node, "Identity") and node.graph is model.graph:  # else a branch may be empty
                 self.identity(node)
             elif is_op(node, "Dropout"):
                 self.dropout(node)

@@ -55,6 +55,9 @@ def _with_subgraphs(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
                 yield from _with_subgraphs(graph.node)
 
 
+OPEN = -1  # what some writers say of a size that is open
+
+
 def _at(node: NodeProto, why: str) -> Finding:
     return Finding(why, _ADVICE, shown(node.name), shown(node.op_type))
 
@@ -71,7 +74,7 @@ def input_findings(model: onnx.ModelProto) -> Iterator[Finding]:
         sizes = [
             size.dim_value
             for size in value.type.tensor_type.shape.dim
-            if size.HasField("dim_value")
+            if size.HasField("dim_value") and size.dim_value != OPEN
         ]
         if any(size < 0 for size in sizes):
             yield Finding(

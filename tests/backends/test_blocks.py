@@ -7,8 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import onnx2snn
-from onnx2snn_runtime.backends import open_backend
-from onnx2snn_runtime.blocks import from_blocks, to_blocks
+from onnx2snn_runtime.backends import onnxruntime_backend, open_backend
+from onnx2snn_runtime.backends.blocked_models import with_blocks
+from onnx2snn_runtime.blocks import NotBlockedError, from_blocks, to_blocks
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.neurons import FAMILIES, Chunk, Signature
 
@@ -60,6 +61,26 @@ def test_the_network_really_uses_blocks(spiking):
         pytest.skip("onnxruntime has no blocked layout on this machine")
     blocked = [unit.output in engine.blocked for unit in engine.plan.stateful]
     assert any(blocked) and not all(blocked)  # 20 channels make no whole blocks
+
+
+def test_tensors_that_are_refused_lie_as_usual(spiking, monkeypatch):
+    """onnxruntime may optimise a door away from the part that it convolves in blocks."""
+    plain = Network(spiking, backend="onnxruntime").engine
+    if plain.backend.channel_block == 1:
+        pytest.skip("onnxruntime has no blocked layout on this machine")
+    refused = sorted(plain.blocked)[0]
+
+    def stubborn(model, blocked):
+        if refused in blocked:
+            raise NotBlockedError([refused])
+        return with_blocks(model, blocked)
+
+    monkeypatch.setattr(onnxruntime_backend, "with_blocks", stubborn)
+    engine = Network(spiking, backend="onnxruntime").engine
+    assert engine.blocked
+    assert refused not in engine.blocked
+    reference, result = run(spiking, backend="numpy"), run(spiking)
+    np.testing.assert_allclose(result.logits, reference.logits, rtol=1e-3, atol=1e-3)
 
 
 def test_every_cut_gives_the_same_bits(spiking):

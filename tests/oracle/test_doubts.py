@@ -6,6 +6,7 @@ import networks
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
@@ -21,6 +22,37 @@ def labelled(tmp_path, images, shift):
     path = tmp_path / "images.npz"
     np.savez(path, images=images, labels=(answers.argmax(axis=1) + shift) % answers.shape[1])
     return path
+
+
+@pytest.mark.parametrize(("scale", "is_told"), [(0.002, True), (0.05, False)])
+def test_quantisers_that_cut_off_what_the_network_sends(scale, is_told):
+    """A range of a sum between layers is dropped; where it clips, the ANN is not the file."""
+    source = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        agraph (float[N,3,8,8] input) => (float[N,4] output)
+        {
+            r = Relu(input)
+            c = Conv<pads=[1,1,1,1]>(r, w)
+            q = QuantizeLinear(c, s, z)
+            d = DequantizeLinear(q, s, z)
+            e = Conv<pads=[1,1,1,1]>(d, v)
+            t = Relu(e)
+            m = GlobalAveragePool(t)
+            output = Flatten(m)
+        }""")
+    random = np.random.default_rng(0)
+    arrays = {
+        "w": random.standard_normal((4, 3, 3, 3)).astype(np.float32) / 5,
+        "v": random.standard_normal((4, 4, 3, 3)).astype(np.float32) / 5,
+        "s": np.float32(scale), "z": np.int8(0),
+    }  # fmt: skip
+    source.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        onnx2snn.convert(source, calibration=IMAGES)
+    assert any("quantisers change" in str(entry.message) for entry in caught) == is_told
 
 
 def test_labels_that_the_network_does_not_know(tmp_path):
