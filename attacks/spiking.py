@@ -332,10 +332,10 @@ FAST: dict[str, tuple[Change, str]] = {
     "recommended T of 10^9": (metadata(lambda d: d.update(recommended_t=10**9)), "recommended_t"),
     "recommended T negative": (metadata(lambda d: d.update(recommended_t=-1)), "recommended_t"),
     "recommended T a text": (metadata(lambda d: d.update(recommended_t="8")), "recommended_t"),
-    "recipe a list": (metadata(lambda d: d.update(recipe=[])), "recipe must be"),
+    "recipe a list": (metadata(lambda d: d.update(recipe=[])), "recipe: expected"),
     "recipe lies": (metadata(lambda d: d.update(recipe={"burst_limit": 3})), "burst limit of 3"),
     "layers lie": (metadata(lambda d: d.update(layers=[{"name": "none"}])), "'none'"),
-    "layers of text": (metadata(lambda d: d.update(layers=["a"])), "layers must be"),
+    "layers of text": (metadata(lambda d: d.update(layers=["a"])), "layers[0]: expected"),
     "preprocessing a text": (metadata(lambda d: d.update(preprocessing="x")), "preprocessing"),
     "preprocessing divides by zero": (
         metadata(lambda d: d.update(preprocessing={"std": [0.0]})), "preprocessing"),

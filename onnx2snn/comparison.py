@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 
 from onnx2snn.calibrate import with_outputs
-from onnx2snn.conversion import read
 from onnx2snn.departure import first_departure
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.layer_statistics import LayerStatistics, refines
 from onnx2snn.preparation import arranged
+from onnx2snn.source_model import read
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.stand_in import normal_form
 from onnx2snn.verify import class_agreement, relative_error
@@ -107,8 +107,8 @@ def reference(
     Raises:
         UsageError: it is not the network that the SNN was made of.
     """
-    source, digest = read(model)
-    ann, weights = normal_form(source, network)
+    source = read(model)
+    ann, weights = normal_form(source.ann, network)
     if network.metadata.get("integer"):
         ann = with_neurons_between(ann)
     relays = (network.metadata.get("recipe") or {}).get("relays", False)
@@ -126,7 +126,7 @@ def reference(
         )
     stored = network.metadata.get("source_sha256")
     notes = []
-    if isinstance(model, str | Path) and stored and stored != digest:
+    if isinstance(model, str | Path) and stored and stored != source.sha256:
         notes.append("the SNN was converted from another file than this one (sha256 differs)")
     runner = network.backend.compile(with_outputs(ann, tensors))
     del weights  # until here they had to stay

@@ -4,14 +4,17 @@ Wrong preprocessing is the likeliest mistake, and nothing else tells of it: thre
 network was given, and the spiking network agrees with the ANN on images that mean nothing to it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import onnx
 
 from onnx2snn.calibration_images import CalibrationSource
 from onnx2snn.decision import PERCENT, is_classes
+from onnx2snn.passes import Note
+from onnx2snn.passes.quantisation import StripQuantisation
 from onnx2snn.preparation import Preparation
+from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.verify import relative_error
 from onnx2snn_runtime.errors import BackendError, DataError
 
@@ -40,8 +43,20 @@ def refuse_constant(source: CalibrationSource, network: onnx.ModelProto) -> None
         )
 
 
-def doubts(source: CalibrationSource, preparation: Preparation) -> Iterator[str]:
-    """What speaks against the images."""
+def doubts(
+    source: CalibrationSource,
+    preparation: Preparation,
+    file: onnx.ModelProto,
+    notes: Sequence[Note],
+) -> Iterator[str]:
+    """What speaks against the images, and against the file: the ANN as it was given."""
+    yield from doubts_of_images(source, preparation)
+    if any(note.pass_name == StripQuantisation.name for note in notes):
+        yield from other_answers(file, source, preparation)
+
+
+def doubts_of_images(source: CalibrationSource, preparation: Preparation) -> Iterator[str]:
+    """Few images, and labels that the network does not know."""
     if not source.is_noise and source.count < FEWEST_IMAGES:
         yield (
             f"{source.count} calibration images are few: their percentiles say little about new "
@@ -85,3 +100,32 @@ def strange_labels(right: float, images: str) -> Iterator[str]:
             f"the ANN itself answers only {right:.0f} % of {images} as their labels say: is "
             "--preprocess what it was trained with, and are the labels in its order of classes?"
         )
+
+
+def shortcomings(
+    result: SpikingModel, preparation: Preparation, target_drop: float | None
+) -> Iterator[str]:
+    """What a conversion has not reached."""
+    if result.tuning is not None and not result.tuning.reached:
+        yield (
+            f"no setting met the target of {target_drop} points; the most accurate one is used, "
+            f"with an expected loss of {result.tuning.chosen.loss_text}"
+        )
+    yield from (note.text for note in result.notes if note.is_warning)
+    if preparation.source.is_noise:
+        yield without_images(preparation)
+
+
+def without_images(preparation: Preparation) -> str:
+    """The warning of a conversion that was given no calibration images."""
+    layers, known = len(preparation.histograms), preparation.from_statistics
+    if not known:
+        return (
+            "no calibration images: thresholds come from random noise and are probably poor; "
+            "give real images with --calibration"
+        )
+    rest = f", of the other {layers - known} from random noise" if known < layers else ""
+    return (
+        f"no calibration images: thresholds of {known} layers are estimated from the statistics "
+        f"of BatchNormalization{rest}; give real images with --calibration"
+    )

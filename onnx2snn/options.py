@@ -1,20 +1,36 @@
 """What `convert` refuses before it reads anything."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from onnx2snn.calibrate import check_rule
 from onnx2snn.integer.build import PRECISIONS
-from onnx2snn.recipes import PREFERENCES, Recipe
+from onnx2snn.recipes import PREFERENCES, Recipe, find_recipe
 from onnx2snn_runtime.errors import UsageError
 
 LARGEST_TIMESTEPS = 32
 
 
-def check_precision(precision: str, relays: bool | None) -> None:
-    """Refuse an unknown precision, and one without the relays that it needs.
+def starting_recipes(
+    recipe: str | Recipe | None,
+    precision: str,
+    target_drop: float | None,
+    prefer: str,
+    relays: bool | None,
+    **overrides: Any,
+) -> list[Recipe]:
+    """The recipes to start from: the one that is asked for, or the best of each code to search.
+
+    Args:
+        recipe: a recipe, its name, or None.
+        precision: ``float`` or ``int8``.
+        target_drop: points, where settings are searched.
+        prefer: what the search prefers.
+        relays: whether they are wanted; None: where they pay, or must be.
+        overrides: fields of the recipes; None leaves them.
 
     Raises:
-        UsageError: it is one of these.
+        UsageError: a number is out of its range, or the precision is unknown or cannot be had so.
     """
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
@@ -24,21 +40,26 @@ def check_precision(precision: str, relays: bool | None) -> None:
             "whole numbers need relays between weights and weights, and --no-relays is given",
             advice="leave out --no-relays, or give --precision float",
         )
-
-
-def check_codes(precision: str, recipes: Sequence[Recipe]) -> None:
-    """Refuse a recipe that the precision cannot have.
-
-    Raises:
-        UsageError: it is of the refining code, and whole numbers are wanted.
-    """
-    for entry in recipes:
+    if relays is None and target_drop is not None:
+        relays = prefer != "latency" or precision == "int8"
+    if recipe is not None:
+        wanted = [recipe]
+    else:
+        wanted = ["fast"] if target_drop is None or precision == "int8" else ["refine", "fast"]
+    starts = [
+        (find_recipe(entry) if isinstance(entry, str) else entry).with_options(
+            **overrides, relays=relays
+        )
+        for entry in wanted
+    ]
+    for entry in starts:
         if precision == "int8" and entry.code == "refine":
             raise UsageError(
                 f"--recipe {entry.name} has no form in whole numbers: its units are halved at "
                 "every step, down to a millionth of the first",
                 advice="give --recipe fast, paper or if with --precision int8",
             )
+    return starts
 
 
 def check_preference(prefer: str, target_drop: float | None) -> None:

@@ -64,6 +64,14 @@ class Preparation:
         noise = {} if self.on_noise is None else self.on_noise.histograms
         return sum(self.histograms[name] is not histogram for name, histogram in noise.items())
 
+    def record(self) -> dict[str, Any]:
+        """What a file says of its calibration, as JSON data."""
+        return {
+            "images": self.source.count,
+            "noise": self.source.is_noise,
+            "from_statistics": self.from_statistics,
+        }
+
     def thresholds(self, recipe: Recipe) -> dict[str, LayerCalibration]:
         """Threshold of every neuron layer by a recipe, by the name of its output tensor."""
         nodes = {item.node.output[0]: item.node for item in self.placed}

@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx
 
+from onnx2snn import __version__
 from onnx2snn.calibrate import LayerCalibration
 from onnx2snn.classify import Placed, Role
 from onnx2snn.costs import macs_between, multiplications
@@ -18,6 +19,7 @@ from onnx2snn.verify import Check
 from onnx2snn.work import Work, measure_work
 from onnx2snn_runtime.beside import kept_alive
 from onnx2snn_runtime.files import save_model
+from onnx2snn_runtime.format import FORMAT_VERSION
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.plan import tensor_shape
 
@@ -90,6 +92,21 @@ class SpikingModel:
     def __post_init__(self) -> None:
         """Keep what lies beside the messages."""
         self._weights = kept_alive(self.proto, self.ann)
+
+    def record(self) -> dict[str, Any]:
+        """What the file says of the network, as JSON data."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "onnx2snn": __version__,
+            "recipe": self.recipe.as_dict(),
+            "recommended_t": self.recipe.recommended_timesteps,
+            "integer": self.integer,
+            "layers": [layer.as_dict() for layer in self.layers],
+            "tuning": self.tuning.as_dict() if self.tuning else None,
+            "work": self.work.as_dict(),
+            "notes": [str(note) for note in self.notes],
+            "verified": self.check.passed,
+        }
 
     @property
     def layers(self) -> list[Layer]:

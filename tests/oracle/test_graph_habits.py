@@ -149,7 +149,7 @@ def test_a_rectifier_that_only_a_zero_point_makes():
     x = b.conv("input", 3, 6)
     x = b.add("DequantizeLinear", [b.add("QuantizeLinear", [x, "s", "z"]), "s", "z"])
     model = check(finish(b, x), limit=0.03, neurons=["Clip", "Relu"])
-    assert any("rectifier" in str(note) for note in model.notes)
+    assert any("clips: Clip(0, 5.1)" in str(note) for note in model.notes)
 
 
 def test_functions_and_constant_conditions():

@@ -1,0 +1,72 @@
+"""The network that is converted, as it was given."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from onnx2snn.passes.float32 import INTEGERS
+from onnx2snn_runtime.errors import ModelError
+from onnx2snn_runtime.files import load_model
+from onnx2snn_runtime.format import is_spiking
+from onnx2snn_runtime.input_preprocessing import Preprocessings, by_input, told
+from onnx2snn_runtime.model_checks import check_model
+from onnx2snn_runtime.preprocessing import PRESETS
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """A trained network in ONNX.
+
+    Attributes:
+        ann: the model, as its exporter wrote it.
+        sha256: of the file, or of the model.
+    """
+
+    ann: onnx.ModelProto
+    sha256: str
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the inputs that take data: older files list their weights as well."""
+        weights = {item.name for item in self.ann.graph.initializer}
+        return [value.name for value in self.ann.graph.input if value.name not in weights]
+
+    def preprocessing(self, given: Any) -> Preprocessings | None:
+        """What is asked for; inputs of whole numbers take those of pictures as they are.
+
+        Raises:
+            UsageError: it cannot be read, or names an input that is not there.
+        """
+        asked = told(given)
+        known = by_input(asked, self.inputs)
+        whole = [
+            value.name for value in self.ann.graph.input
+            if value.type.tensor_type.elem_type in INTEGERS
+            and value.name in self.inputs and value.name not in known
+        ]  # fmt: skip
+        return {**known, **dict.fromkeys(whole, PRESETS["none"])} if whole else asked
+
+
+def read(model: str | Path | onnx.ModelProto) -> SourceModel:
+    """Read and check a model; one that is given as such is copied.
+
+    Raises:
+        ModelError: it cannot be read, or is a spiking network already.
+    """
+    if isinstance(model, onnx.ModelProto):
+        loaded = onnx.ModelProto()
+        loaded.CopyFrom(model)
+        check_model(loaded)
+        digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    else:
+        loaded = load_model(model)
+        with Path(model).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if is_spiking(loaded):
+        raise ModelError(
+            "the model is a spiking network already", advice="run it: onnx2snn run MODEL INPUT"
+        )
+    return SourceModel(loaded, digest)
