@@ -142,7 +142,7 @@ def test_small_bursts_catch_up_while_no_unit_halves(images):
 
 
 def test_an_impossible_target_takes_the_most_accurate_and_says_so(images):
-    with pytest.warns(UserWarning, match="no setting is expected to lose at most"):
+    with pytest.warns(UserWarning, match="no setting met the target"):
         model = onnx2snn.convert(
             networks.small_cnn(3), calibration=images, target_drop=1e-9, max_timesteps=1
         )

@@ -11,6 +11,7 @@ from onnx2snn.calibrate import RULES
 from onnx2snn.commands.ops import markdown, table
 from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime.backends import backend_classes
+from onnx2snn_runtime.format import METADATA
 from onnx2snn_runtime.neurons import ACTIVATIONS, FAMILIES
 from onnx2snn_runtime.ops import OPERATORS
 
@@ -43,6 +44,23 @@ def test_the_readme_names_every_recipe():
         pytest.skip("the pages are not beside the tests")
     named = set(re.findall(r"^\| `(\w+)`", page.read_text(), re.MULTILINE))
     assert set(RECIPES) <= named
+
+
+def test_the_page_of_the_format_names_all_that_a_file_can_hold():
+    page = PAGES / "docs" / "format.md"
+    if not page.exists():
+        pytest.skip("the pages are not beside the tests")
+    text = page.read_text()
+    rows = {
+        line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")
+    }  # fmt: skip
+    for name, family in FAMILIES.items():
+        described = rows["Refine"] if name == "RefineFrom" else rows[name]
+        for parameter in family.parameters:
+            assert f"`{parameter}`" in described, (name, parameter)
+    keys = {key.removesuffix("?") for key in METADATA}
+    assert keys <= rows.keys()
+    assert rows.keys() <= keys | FAMILIES.keys()
 
 
 def test_no_module_hides_a_public_name():
