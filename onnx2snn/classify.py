@@ -182,7 +182,8 @@ class _Classifier:
                         "use an operator with one output")  # fmt: skip
         if not all(self.is_float(name) for name in node.output):
             self.refuse(node, "a tensor between spiking layers is not float",
-                        "whole numbers and decisions belong in the head or tail")  # fmt: skip
+                        "integers and booleans may stand in front of the first neuron or behind "
+                        "the last one only")  # fmt: skip
         if entry is None:
             return Role.GRADED
         if is_affine(node, moving, self.is_float):

@@ -106,7 +106,9 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
                         "linear bottlenecks (default: with --target-drop)")  # fmt: skip
     parser.add_argument("--target-drop", type=float, metavar="PTS",
                         help="search the least energy that loses at most these")  # fmt: skip
-    parser.add_argument("--max-timesteps", type=int, default=8, help="for --target-drop (8)")
+    parser.add_argument(
+        "--max-timesteps", type=int, default=8, help="largest T that --target-drop may choose (8)"
+    )
     parser.add_argument("--prefer", default=PREFERENCES[0], metavar="|".join(PREFERENCES),
                         help="--target-drop: least energy in about four steps, least energy "
                         "in any number of steps, or fewest steps")  # fmt: skip
@@ -114,7 +116,7 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-shape", action="append", default=[], metavar="NAME:1,3,32,32",
                         help="sizes that the model leaves open")  # fmt: skip
     parser.add_argument("--exit-loss", type=float, default=0.1, metavar="PTS",
-                        help="points that --early-exit may cost (0.1)")  # fmt: skip
+                        help="points of accuracy that --early-exit may cost (0.1)")  # fmt: skip
     parser.add_argument("--decides", metavar="NAME",
                         help="of several outputs the one that tells classes")  # fmt: skip
     parser.add_argument("--precision", default="float", metavar="float|int8",
@@ -124,7 +126,9 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="refuse graded operators, and a network whose check fails",
     )
-    parser.add_argument("--allow-analog", action="store_true", help="accept that nothing spikes")
+    parser.add_argument(
+        "--allow-analog", action="store_true", help="convert even if no activation becomes spiking"
+    )
     parser.add_argument("--backend", default="auto", help="for calibration and the check")
     add_limit_arguments(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise without data")

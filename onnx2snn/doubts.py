@@ -59,8 +59,8 @@ def doubts_of_images(source: CalibrationSource, preparation: Preparation) -> Ite
     """Few images, and labels that the network does not know."""
     if not source.is_noise and source.count < FEWEST_IMAGES:
         yield (
-            f"{source.count} calibration images are few: their percentiles say little about new "
-            f"images; give {FEWEST_IMAGES} or more, better 500"
+            f"only {source.count} calibration images: thresholds may not hold for new images; "
+            f"use at least {FEWEST_IMAGES}, better 500"
         )
     labels = source.labels(min(IMAGES, source.count))
     if labels is None or len(labels) < FEWEST_IMAGES:

@@ -183,7 +183,7 @@ class SpikingModel:
         work = self.work
         hints = []
         if work.share("graded") >= WORTH_RELAYS and not self.recipe.relays:
-            hints.append("--relays puts neurons in front of weights that meet values")
+            hints.append("--relays inserts neurons, so that these weights receive spikes")
         lines = [
             f"recipe {self.recipe.name}, burst limit {self.recipe.burst_limit}, "
             f"recommended T = {self.recipe.recommended_timesteps}",

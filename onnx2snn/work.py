@@ -58,7 +58,7 @@ def describe(title: str, counts: Mapping[str, int]) -> str:
     """Counts as percentages in one line."""
     total = max(1, sum(counts.values()))
     names = {"macs": "MACs", "elements": "elements"}
-    words = {"graded": "of values"} if title == "macs" else {}
+    words = {"graded": "on values"} if title == "macs" else {}
     parts = [
         f"{100 * count / total:.1f} % {words.get(kind, kind)}" for kind, count in counts.items()
     ]

@@ -146,12 +146,21 @@ def show(result: SpikingModel, options: argparse.Namespace) -> None:
         dead = f"{100 * layer.dead:.0f} %" if layer.threshold else ""
         rows.append([layer.name, layer.op, layer.role, layer.neurons, threshold, saturated, dead,
                      error])  # fmt: skip
-    header = ["layer", "operator", "becomes", "neurons", "threshold", "saturated", "dead", "error"]
+    header = [
+        "layer",
+        "operator",
+        "becomes",
+        "neurons",
+        "threshold",
+        "above γ·θ",
+        "dead\nchannels",
+        "error",
+    ]
     print_table(f"{Path(options.model).name}: recipe {result.recipe.name}", header, rows)
     print_out(result.summary())
     if result.tuning:
         show_tuning(result.tuning)
-        print_out(f"the ANN itself: {result.ann_energy_uj:.2f} µJ an image")
+        print_out(f"energy of the ANN: {result.ann_energy_uj:.2f} µJ per image")
     if options.verbose:
         for note in result.notes:
             say(f"note: {note}")
@@ -171,7 +180,7 @@ def show_tuning(tuning: Tuning) -> None:
         ])  # fmt: skip
     header = ["recipe", "T", "unit", "k spikes", "µJ", "agreement %", "expected loss", ""]
     loss = "points" if tuning.chosen.agreement is not None else "percent of the output's norm"
-    title = f"settings tried, on calibration images; expected loss in {loss}, on new ones"
+    title = f"best settings tried on calibration images; expected loss on new images in {loss}"
     print_table(title, header, rows)
 
 

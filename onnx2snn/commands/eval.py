@@ -213,8 +213,8 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
                   f"the rule is to cost {early['stated_loss']:g} points of accuracy")  # fmt: skip
         print_out(f"images by the step they left at: {shown}")
     integer = ", ".join(f"T={s['t']} {counted(s['energy_int_uj'])}" for s in result["steps"])
-    print_out(f"in integer arithmetic of 8 bits, if it suffices, µJ: SNN {integer}; quantised ANN "
-              f"{counted(quantised['energy_int_uj'])}")  # fmt: skip
+    print_out(f"energy in 8-bit integer arithmetic, if that suffices, µJ: SNN {integer}; "
+              f"quantised ANN {counted(quantised['energy_int_uj'])}")  # fmt: skip
     if result["steps"][-1]["agreement"] is None:
         print_out("the output is not [N,classes]: there is no accuracy and no agreement, "
                   "the output error stands")  # fmt: skip

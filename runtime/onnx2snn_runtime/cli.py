@@ -105,7 +105,7 @@ def printable(text: str, limit: int | None = MAX_TEXT) -> str:
 def add_global_arguments(parser: argparse.ArgumentParser, program: str) -> None:
     """Arguments of every command."""
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
-    parser.add_argument("-q", "--quiet", action="store_true", help="only the answer")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print results only")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("--version", action="version", version=f"{program} {__version__}")
 

@@ -121,7 +121,7 @@ class Network:
         )
         if self.metadata.get("integer") and self.backend.compute != EXACT:
             raise UsageError(
-                f"whole numbers do not survive --compute {self.backend.compute}",
+                f"integer networks need --compute fp32, not {self.backend.compute}",
                 advice=f"--compute {EXACT} adds them up exactly",
             )
         try:

@@ -99,7 +99,7 @@ def test_integer_networks_are_bit_equal(source, recipe, embedded, with_kernels):
 def test_whole_numbers_are_not_rounded(compute):
     calibration = networks.images(16, shape=SIZE)
     model = onnx2snn.convert(networks.small_cnn(), calibration=calibration, precision="int8").proto
-    with pytest.raises(UsageError, match=f"whole numbers do not survive --compute {compute}"):
+    with pytest.raises(UsageError, match=f"integer networks need --compute fp32, not {compute}"):
         on_device(model, compute=compute)
 
 

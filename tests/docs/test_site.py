@@ -60,16 +60,26 @@ def test_the_site_builds_strictly(tmp_path):
     assert (tmp_path / "site" / "reference" / "index.html").exists()
 
 
+def loop_of_the_readme():
+    """Its only block that imports onnxruntime."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    (loop,) = (block for block in blocks if "import numpy, onnxruntime" in block)
+    return loop.replace("range(8)", "range(4)") + "logits = results[outputs[0]]"
+
+
 @needs_pages
-def test_the_loop_of_the_deployment_page(tmp_path):
-    pytest.importorskip("onnxruntime", reason="the page is about onnxruntime")
-    snn = onnx2snn.convert(networks.small_cnn(), calibration=networks.images(32))
+@pytest.mark.parametrize("page", ["README.md", "docs/howto/deploy.md"])
+@pytest.mark.parametrize("precision", ["float", "int8"])
+def test_the_loop_over_timesteps(tmp_path, page, precision):
+    pytest.importorskip("onnxruntime", reason="the pages are about onnxruntime")
+    snn = onnx2snn.convert(
+        networks.small_cnn(), calibration=networks.images(32), precision=precision
+    )
     snn.save(tmp_path / "model.snn.onnx")
     images = networks.images(5, seed=9)
-    code = code_of(ROOT / "docs" / "howto" / "deploy.md").replace(
-        '"model.snn.onnx"', repr(str(tmp_path / "model.snn.onnx"))
-    )
+    code = loop_of_the_readme() if page == "README.md" else code_of(ROOT / page)
+    code = code.replace('"model.snn.onnx"', repr(str(tmp_path / "model.snn.onnx")))
     names = {"images": images}
-    exec(compile(code, "deploy.md", "exec"), names)
+    exec(compile(code, page, "exec"), names)
     expected = snn.network().run(images, 4).logits
     np.testing.assert_allclose(names["logits"], expected, rtol=0, atol=0.02)

@@ -104,7 +104,7 @@ def test_fewer_images_than_labels(tmp_path):
 
 
 def test_few_images(tmp_path):
-    with pytest.warns(UserWarning, match="^31 calibration images are few"):
+    with pytest.warns(UserWarning, match="^only 31 calibration images"):
         onnx2snn.convert(networks.small_cnn(), calibration=IMAGES[:31])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
