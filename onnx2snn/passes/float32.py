@@ -5,7 +5,18 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx2snn.passes.base import Pass
-from onnx2snn.passes.graph import bypass, is_op, label, readers
+from onnx2snn.passes.graph import (
+    add_constant,
+    bypass,
+    constant,
+    fresh_name,
+    graph_of,
+    input_at,
+    is_op,
+    label,
+    readers,
+    substitute,
+)
 from onnx2snn.passes.infer_shapes import infer
 from onnx2snn_runtime.errors import Finding, UnsupportedError
 
@@ -21,7 +32,8 @@ class Float32(Pass):
     """float16, bfloat16 and double become float32: inputs, outputs, weights, casts, all between.
 
     Exact for the 16-bit types' values; their arithmetic gains precision. double loses precision.
-    An input of whole numbers that is only cast to floats takes the same numbers as floats.
+    An input of whole numbers that is only cast to floats, or dequantised, takes the same numbers as
+    floats.
     """
 
     name = "float32"
@@ -58,6 +70,9 @@ class Float32(Pass):
             UnsupportedError: something else reads the whole numbers.
         """
         kind = value.dtype.name.lower() if value.dtype is not None else ""
+        for node in readers(value):
+            if is_op(node, "DequantizeLinear"):
+                self.spell_out(node)
         others = [
             node for node in readers(value)
             if not is_op(node, "Cast") or node.attributes.get_int("to") != ir.DataType.FLOAT
@@ -72,6 +87,25 @@ class Float32(Pass):
             )
         value.dtype = ir.DataType.FLOAT
         self.note(value.name, f"input {label(value)} was {kind} and is float32 now")
+
+    @staticmethod
+    def spell_out(node: ir.Node) -> None:
+        """Dequantize of an input, as TFLite has it, is (Cast(q) − zero) · scale."""
+        scale, zero = (constant(input_at(node, index)) for index in (1, 2))
+        if scale is None or scale.size != 1 or (zero is not None and zero.size != 1):
+            return
+        graph, name, value = graph_of(node), label(node), node.inputs[0]
+        shift, factor = (
+            add_constant(graph, f"{name}.{part}", np.asarray(number, np.float32).reshape(()))
+            for part, number in (("zero", 0.0 if zero is None else zero), ("scale", scale))
+        )
+        cast = ir.node("Cast", [value], attributes={"to": ir.DataType.FLOAT}, name=f"{name}.cast")
+        shifted = ir.node("Sub", [cast.outputs[0], shift], name=f"{name}.shifted")
+        for step in (cast, shifted):
+            step.outputs[0].name = fresh_name(graph, f"{step.name}.result")
+            step.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+            graph.insert_before(node, step)
+        substitute(node, "Mul", [shifted.outputs[0], factor])
 
     def tensor(self, value: ir.Value, changed: dict[str, int]) -> None:
         """Convert one weight."""

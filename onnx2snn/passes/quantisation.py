@@ -8,6 +8,7 @@ from onnx2snn.passes.graph import (
     add_constant,
     constant,
     drop_unused,
+    fresh_name,
     graph_of,
     input_at,
     is_op,
@@ -15,11 +16,13 @@ from onnx2snn.passes.graph import (
     redirect,
     remove,
     sole_reader,
+    substitute,
 )
 
 NONNEGATIVE = ("Relu", "Abs", "Exp", "Softplus")
 KEEPS_SIGN = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Concat", "ReduceMean",
               "Slice", "Split")  # fmt: skip
+JOINS = ("Concat", "Slice", "Gather", "Tile", "Expand")
 BOUNDED = ("Sigmoid", "Softmax", "HardSigmoid", "Tanh")
 RECTIFIERS = ("Relu", "Clip")
 MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity")
@@ -46,6 +49,7 @@ class StripQuantisation(Pass):
     def run(self, model: ir.Model) -> ir.Model:
         """Weights first, then activations in order."""
         self.dropped = 0
+        self.move_in_floats(model)
         weights = sum(self.weight(node) for node in list(model.graph))
         pairs = sum(self.activation(node) for node in list(model.graph))
         if weights or pairs:
@@ -59,6 +63,35 @@ class StripQuantisation(Pass):
             if is_op(node, "QuantizeLinear", "DequantizeLinear"):
                 self.note(node.name, f"{node.op_type} {label(node)} kept: no pair to remove")
         return model
+
+    @staticmethod
+    def move_in_floats(model: ir.Model) -> None:
+        """Dequantize(move(q)) = move(Dequantize(q)): TFLite moves data as integers."""
+        waiting = [node for node in model.graph if is_op(node, "DequantizeLinear")]
+        while waiting:
+            node = waiting.pop()
+            source = node.inputs[0]
+            mover = source.producer() if source is not None else None
+            scales = [constant(value) for value in node.inputs[1:] if value is not None]
+            if not is_op(mover, *MOVES, *JOINS) or mover is None:
+                continue
+            if any(scale is None or scale.size != 1 for scale in scales):
+                continue
+            graph, before = graph_of(node), list(mover.inputs)
+            for index, value in enumerate(before):
+                if value is None or (index and not is_op(mover, "Concat")):
+                    continue
+                real = ir.node("DequantizeLinear", [value, *node.inputs[1:]])
+                (before[index],) = real.outputs
+                real.name = fresh_name(graph, f"{label(value)}.dequantised")
+                real.outputs[0].name = fresh_name(graph, f"{label(value)}.real")
+                real.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+                real.outputs[0].shape = value.shape
+                graph.insert_before(node, real)
+                waiting.append(real)
+            substitute(node, mover.op_type, before, mover.attributes)
+            if not mover.outputs[0].uses() and not mover.outputs[0].is_graph_output():
+                remove(mover)
 
     def weight(self, node: ir.Node) -> bool:
         """Evaluate QuantizeLinear and DequantizeLinear of constants, and Clip between them."""

@@ -105,3 +105,45 @@ def test_a_pair_at_an_output_keeps_its_name():
     found, _ = apply(StripQuantisation, source)
     assert operators(found) == {"Neg": 1}
     assert found.graph.node[0].output[0] == "y"
+
+
+@pytest.mark.parametrize("mover", [
+    "m = Transpose<perm=[0,1,3,2]>(q)", "m = Reshape(q, flat)", "m = Concat<axis=1>(q, q)",
+    "m = Slice(q, one, two, one)", "m = MaxPool<kernel_shape=[2,2]>(q)",
+    "t = Transpose<perm=[0,2,3,1]>(q) m = Reshape(t, flat)",
+])  # fmt: skip
+def test_integers_that_are_only_moved(mover):
+    """TFLite keeps data in 8 bits between layers while it is moved."""
+    source = model(
+        f"""agraph (float[N,2,4,4] x) => (float[N,A,B,C] y) {{
+            r = Relu(x)
+            q = QuantizeLinear(r, s, z)
+            {mover}
+            d = DequantizeLinear(m, s, z)
+            y = Neg(d)
+        }}""",
+        s=np.float32(0.02), z=np.int8(-128), flat=np.array([0, -1, 2, 2]),
+        one=np.array([1]), two=np.array([2]),
+    )  # fmt: skip
+    proto = ir.to_proto(normalise(source, run=run)[0])
+    assert not {"QuantizeLinear", "DequantizeLinear"} & operators(proto).keys()
+    feeds = feeds_for(proto, 3)
+    expected, found = run(source)(feeds)["y"], run(proto)(feeds)["y"]
+    np.testing.assert_allclose(found, expected, atol=0.0101)  # half a step
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+def test_an_input_of_quantised_numbers_takes_them_as_floats(kind):
+    name = np.dtype(kind).name
+    source = model(
+        f"""agraph ({name}[N,2,4,4] x) => (float[N,3,4,4] y) {{
+            d = DequantizeLinear(x, s, z)
+            r = Relu(d)
+            y = Conv(r, w)
+        }}""",
+        s=np.float32(0.02), z=kind(3), w=random(3, 2, 1, 1),
+    )  # fmt: skip
+    proto = ir.to_proto(normalise(source, run=run)[0])
+    numbers = np.random.default_rng(0).integers(0, 127, (3, 2, 4, 4)).astype(kind)
+    expected = run(source)({"x": numbers})["y"]
+    np.testing.assert_allclose(run(proto)({"x": np.float32(numbers)})["y"], expected, atol=1e-4)
