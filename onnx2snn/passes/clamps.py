@@ -29,7 +29,8 @@ class Clamps(Pass):
     """min(max(x, a), b), however it is written, is one node; clamps in a row are one clamp.
 
     [0, ∞] is Relu, [a, b] is Clip, and b where a ≥ b; Relu(x) + c·Relu(−x) is PRelu with slope −c,
-    max(x, a·x) with 0 ≤ a ≤ 1 is LeakyRelu, and so is x > 0 ? x : a·x, for a = 0 Relu.
+    max(x, a·x) with 0 ≤ a ≤ 1 is LeakyRelu, and so is x > 0 ? x : a·x, for
+    a = 0 Relu, as is x·[x > 0]; x > 0 ? x : a·(exp(x) − 1) is Elu.
     """
 
     name = "clamps"
@@ -41,6 +42,8 @@ class Clamps(Pass):
                 continue
             if is_op(node, "Add", "Sub"):
                 self.prelu(node)
+            elif is_op(node, "Mul"):
+                self.masked(node)
             elif (is_op(node, "Max") and self.leaky(node)) or (
                 is_op(node, "Where") and self.choice(node)
             ):
@@ -126,10 +129,15 @@ class Clamps(Pass):
             return False
         source, is_positive = found
         above, below = node.inputs[1:] if is_positive else reversed(node.inputs[1:])
-        slope = _multiple(below, source)
-        if above is not source or slope is None or slope < 0:
+        if above is not source or dims(source) != dims(node.outputs[0]):
             return False
-        if dims(source) != dims(node.outputs[0]):
+        scale = _exponential(below, source)
+        if scale is not None and scale > 0:
+            substitute(node, "Elu", [source], {"alpha": scale})
+            self.note(node.name, f"x > 0 ? x : {scale:g}·(exp(x) − 1) at {label(node)} is Elu")
+            return True
+        slope = _multiple(below, source)
+        if slope is None or slope < 0:
             return False
         if slope == 0:
             substitute(node, "Relu", [source])
@@ -137,6 +145,21 @@ class Clamps(Pass):
             substitute(node, "LeakyRelu", [source], {"alpha": slope})
         self.note(node.name, f"x > 0 ? x : {slope:g}·x at {label(node)} is one rectifier")
         return True
+
+    def masked(self, node: ir.Node) -> None:
+        """x · [x > 0]."""
+        for source, mask in (node.inputs, reversed(node.inputs)):
+            cast = mask.producer() if mask is not None else None
+            if (
+                cast is None
+                or not is_op(cast, "Cast")
+                or _sign_of(cast.inputs[0]) != (source, True)
+            ):
+                continue
+            if source is not None and dims(source) == dims(node.outputs[0]):
+                substitute(node, "Relu", [source])
+                self.note(node.name, f"x·[x > 0] at {label(node)} is Relu")
+                return
 
     def leaky(self, node: ir.Node) -> bool:
         """max(x, a·x)."""
@@ -181,6 +204,36 @@ def _multiple(value: ir.Value | None, source: ir.Value) -> float | None:
         if product.inputs[index] is source:
             return scalar(product.inputs[1 - index])
     return None
+
+
+def _exponential(value: ir.Value | None, source: ir.Value) -> float | None:
+    """The number a of a·(exp(x) − 1), where x may be replaced by 0 above 0; or None."""
+    node, scale = (value.producer() if value is not None else None), 1.0
+    if node is not None and is_op(node, "Mul"):
+        numbers = [scalar(item) for item in node.inputs]
+        index = 0 if numbers[0] is not None else 1
+        number, rest = numbers[index], node.inputs[1 - index]
+        if number is None or rest is None:
+            return None
+        node, scale = rest.producer(), number
+    if node is None or not is_op(node, "Sub") or scalar(node.inputs[1]) != 1.0:
+        return None
+    power = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if power is None or not is_op(power, "Exp"):
+        return None
+    inner = power.inputs[0]
+    if inner is source:
+        return scale
+    chosen = inner.producer() if inner is not None else None
+    if chosen is None or not is_op(chosen, "Where"):
+        return None
+    sign = _sign_of(chosen.inputs[0])
+    if sign is None or sign[0] is not source:
+        return None
+    above, below = chosen.inputs[1:] if sign[1] else reversed(chosen.inputs[1:])
+    spread = above.producer() if above is not None else None
+    nothing = constant(spread.inputs[0] if spread and is_op(spread, "Expand") else above)
+    return scale if below is source and nothing is not None and not nothing.any() else None
 
 
 def bounds_of(node: ir.Node) -> tuple[ir.Value, Bounds] | None:

@@ -35,6 +35,41 @@ def test_a_choice_by_sign_is_a_rectifier(condition, slope):
     assert has(notes, "is one rectifier")
 
 
+@pytest.mark.parametrize("inner", ["c", "Where(b, zero, c)"])
+@pytest.mark.parametrize("scale", [1.0, 0.7])
+def test_elu_as_jax_spells_it(inner, scale):
+    lines = "i = Identity(c)" if inner == "c" else f"i = {inner}"
+    source = model(
+        f"""agraph (float[N,3,4,4] input) => (float[N,2,4,4] output) {{
+            c = Conv(input, w)
+            b = Greater(c, zero)
+            {lines}
+            e = Exp(i)
+            m = Sub(e, one)
+            s = Mul(scale, m)
+            output = Where(b, c, s)
+        }}""",
+        w=random(2, 3, 1, 1), zero=np.float32(0), one=np.float32(1), scale=np.float32(scale),
+    )  # fmt: skip
+    proto, _ = normal(source)
+    assert operators(proto) == {"Conv": 1, "Elu": 1}
+
+
+@pytest.mark.parametrize("product", ["Mul(c, m)", "Mul(m, c)"])
+def test_a_masked_value_is_a_rectifier(product):
+    source = model(
+        f"""agraph (float[N,3,4,4] input) => (float[N,2,4,4] output) {{
+            c = Conv(input, w)
+            b = Greater(c, zero)
+            m = Cast<to=1>(b)
+            output = {product}
+        }}""",
+        w=random(2, 3, 1, 1), zero=np.float32(0),
+    )  # fmt: skip
+    proto, _ = normal(source)
+    assert operators(proto) == {"Conv": 1, "Relu": 1}
+
+
 @pytest.mark.parametrize("branches", ["scaled, c", "c, other"])
 def test_other_choices_stay(branches):
     """x < 0 ? x : a·x with the branches exchanged, and a choice between two tensors."""
