@@ -11,12 +11,17 @@ from enum import Enum
 import onnx
 from onnx import NodeProto
 
-from onnx2snn.passes.check_operators import unsupported
+from onnx2snn.passes.check_operators import ORIGINAL, unsupported
 from onnx2snn_runtime.errors import Finding, UnsupportedError
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.ops import OPERATORS, Law
 from onnx2snn_runtime.ops.behaviour import WEIGHTED, is_affine
 from onnx2snn_runtime.weighted import is_weighted, tensors_of_values, values_at_weights
+
+QUANTISED = (
+    "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear",
+    "QuantizeLinear", "DequantizeLinear",
+)  # fmt: skip
 
 
 class Role(Enum):
@@ -177,10 +182,12 @@ class _Classifier:
         entry = OPERATORS.get(node.op_type)
         if entry is not None and entry.law is Law.SHAPE:
             return Role.LINEAR  # a shape that depends on the batch only
-        if any(name in self.read for name in node.output[1:] if name) and node.op_type != "Split":
+        if node.op_type in QUANTISED:
+            self.refuse(node, "it computes in quantised numbers", ORIGINAL)
+        elif any(name in self.read for name in node.output[1:] if name) and node.op_type != "Split":
             self.refuse(node, "it has several outputs and is not linear",
                         "use an operator with one output")  # fmt: skip
-        if not all(self.is_float(name) for name in node.output):
+        elif not all(self.is_float(name) for name in node.output):
             self.refuse(node, "a tensor between spiking layers is not float",
                         "integers and booleans may stand in front of the first neuron or behind "
                         "the last one only")  # fmt: skip

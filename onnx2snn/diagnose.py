@@ -69,7 +69,7 @@ def _reason(name: str, error: float, evidence: Evidence) -> tuple[str, str]:
         return "its threshold comes from noise, not from images", "give --calibration"
     return (
         "the error no longer falls, and its neurons are not at their limit",
-        "look for a large gain in the notes (-v), lower --scale, or try --recipe refine",
+        "look for a large gain in the notes (-v), lower --scale, or try another recipe",
     )
 
 

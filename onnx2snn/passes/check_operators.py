@@ -14,6 +14,10 @@ RECURRENT = ("RNN", "LSTM", "GRU")
 LOOPS = ("Loop", "Scan", "SequenceMap")
 FOLDABLE = ("SplitToSequence", "SequenceConstruct", "SequenceAt", "ConcatFromSequence")
 """Sequence operators that constant folding removes where it can."""
+ORIGINAL = (
+    "convert the float model from before optimising or quantising, or one in the QDQ format "
+    "(QuantizeLinear and DequantizeLinear), which is understood"
+)
 COUNTING = ("NonZero", "Compress", "Unique", "NonMaxSuppression")
 LABELS = (
     "export the scores as a tensor: skl2onnx with options={'zipmap': False}, or cut the labels off "
@@ -77,6 +81,8 @@ def unsupported(findings: Sequence[Finding]) -> UnsupportedError:
 def problem(node: ir.Node, opset: int, moving: set[ir.Value]) -> tuple[str, str]:
     """What is wrong with one node and what to do; empty strings where nothing is."""
     op = node.op_type
+    if node.domain.startswith("com.microsoft"):
+        return f"{node.domain} is a domain of onnxruntime alone", ORIGINAL
     if node.domain not in ("", "ai.onnx"):
         return (
             f"unknown operator domain {node.domain!r}",

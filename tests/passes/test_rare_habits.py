@@ -211,3 +211,30 @@ def test_text_is_refused_by_its_name():
     source.graph.initializer.append(names)
     with pytest.raises(UnsupportedError, match=r"label.*text"):
         onnx2snn.convert(source)
+
+
+@pytest.mark.parametrize(
+    ("line", "domain", "words"),
+    [
+        ("c = com.microsoft.FusedConv(r, w)", "com.microsoft", "onnxruntime alone"),
+        ("q, s, z = DynamicQuantizeLinear(r) c = DequantizeLinear(q, s, z)", "", "quantised n"),
+    ],
+)  # fmt: skip
+def test_graphs_that_were_optimised_or_quantised_are_referred_to_their_source(line, domain, words):
+    source = model(
+        f"""agraph (float[N,3,4,4] input) => (float[N,3,4,4] output) {{
+            a = Conv(input, w)
+            r = Relu(a)
+            {line.replace("com.microsoft.", "")}
+            b = Conv(c, w)
+            output = Relu(b)
+        }}""",
+        w=random(3, 3, 1, 1),
+    )
+    if domain:
+        (node,) = (node for node in source.graph.node if node.op_type == "FusedConv")
+        node.domain = domain
+        source.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+    with pytest.raises(UnsupportedError, match=words) as caught:
+        onnx2snn.convert(source)
+    assert "QDQ" in str(caught.value)
