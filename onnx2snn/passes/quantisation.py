@@ -23,6 +23,7 @@ NONNEGATIVE = ("Relu", "Abs", "Exp", "Softplus")
 KEEPS_SIGN = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Concat", "ReduceMean",
               "Slice", "Split")  # fmt: skip
 JOINS = ("Concat", "Slice", "Gather", "Tile", "Expand")
+CLOSE = 0.01  # of a range: half a step of 6 bits
 BOUNDED = ("Sigmoid", "Softmax", "HardSigmoid", "Tanh")
 RECTIFIERS = ("Relu", "Clip")
 MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity")
@@ -44,7 +45,7 @@ class StripQuantisation(Pass):
 
     name = "strip-quantisation"
 
-    dropped = 0  # ranges of sums
+    dropped = 0  # ranges that are not kept
 
     def run(self, model: ir.Model) -> ir.Model:
         """Weights first, then activations in order."""
@@ -53,7 +54,7 @@ class StripQuantisation(Pass):
         weights = sum(self.weight(node) for node in list(model.graph))
         pairs = sum(self.activation(node) for node in list(model.graph))
         if weights or pairs:
-            ranges = f" and, in {self.dropped} sums, what they clip" if self.dropped else ""
+            ranges = f" and, in {self.dropped} places, what they clip" if self.dropped else ""
             self.note(
                 "",
                 f"{weights} quantised weights became float32 and {pairs} quantisations of "
@@ -159,12 +160,14 @@ class StripQuantisation(Pass):
         source = node.inputs[0]
         bounds = self.bounds(node, narrow)
         place = before_moves(source)
-        if bounds is not None and is_op(place.producer(), *RECTIFIERS):
+        if bounds is None:
+            self.dropped += 1
+        elif self.read_alike(place, bounds):
             clipped = self.clip(node, place, bounds)
             source = clipped if place is source else source
-        elif bounds is not None and self.clips_for_free(source, pairs, bounds):
+        elif self.clips_for_free(source, pairs, bounds):
             source = self.clip(node, source, bounds)
-        elif bounds is None or not is_op(source.producer(), *BOUNDED):
+        elif not stays_within(place, bounds):
             self.dropped += 1
         for pair in pairs:
             if redirect(pair.outputs[0], source):
@@ -173,6 +176,20 @@ class StripQuantisation(Pass):
             if useless is not None and useless.graph and not useless.outputs[0].uses():
                 remove(useless)
         return True
+
+    def read_alike(self, place: ir.Value, bounds: tuple[float, float]) -> bool:
+        """Whether a rectifier can clip to these bounds, as all that reads it does so."""
+        if not is_op(place.producer(), *RECTIFIERS) or stays_within(place, bounds):
+            return False
+        readers = [usage.node for usage in place.uses()]
+        return not place.is_graph_output() and all(
+            is_op(reader, *MOVES)  # alone, on the way to the quantisation
+            or (
+                is_op(reader, "QuantizeLinear")
+                and self.bounds(reader, sole_reader(reader.outputs[0])) == bounds
+            )
+            for reader in readers
+        )
 
     @staticmethod
     def clips_for_free(source: ir.Value, pairs: list[ir.Node], bounds: tuple[float, float]) -> bool:
@@ -210,9 +227,9 @@ class StripQuantisation(Pass):
         clip = ir.node("Clip", [source, *limits], name=f"{label(node)}.clip")
         clip.outputs[0].name = f"{label(node.outputs[0])}.clip"
         clip.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        readers = [usage for usage in source.uses() if usage.node not in (node, clip)]
         producer = source.producer()
-        if producer is not None and source is not node.inputs[0]:
+        if producer is not None and is_op(producer, *RECTIFIERS):
+            readers = [usage for usage in source.uses() if usage.node is not clip]
             graph.insert_after(producer, clip)
             for reader, index in readers:
                 reader.replace_input_with(index, clip.outputs[0])
@@ -247,6 +264,20 @@ def before_moves(value: ir.Value) -> ir.Value:
         value = node.inputs[0]
         node = value.producer()
     return value
+
+
+def stays_within(value: ir.Value, bounds: tuple[float, float]) -> bool:
+    """Whether a value cannot leave these bounds."""
+    node = value.producer()
+    if is_op(node, *BOUNDED):
+        return bounds[1] >= 1.0 - CLOSE and (bounds[0] <= 0.0 or may_be_negative(value))
+    if node is None or not is_op(node, "Clip"):
+        return False
+    ends = [constant(input_at(node, index)) for index in (1, 2)]
+    if ends[0] is None or ends[1] is None:
+        return False
+    slack = CLOSE * (bounds[1] - bounds[0])
+    return bool((ends[0] >= bounds[0] - slack).all() and (ends[1] <= bounds[1] + slack).all())
 
 
 def may_be_negative(value: ir.Value) -> bool:

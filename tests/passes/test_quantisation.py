@@ -67,10 +67,49 @@ def test_what_a_quantiser_clips_stays_clipped(behind, rectifier):
     np.testing.assert_allclose(run(proto)(feeds)["y"], run(source)(feeds)["y"], atol=1e-4)
 
 
+@pytest.mark.parametrize("second", ["s", "other"])
+def test_one_rectifier_read_by_two_quantisers(second):
+    """With one range it clips for both; with two it would take a neuron more, so none is kept."""
+    source = model(
+        f"""agraph (float[N,2,6,6] x) => (float[N,2,6,6] y, float[N,2,6,6] v) {{
+            r = Relu(x)
+            q = QuantizeLinear(r, s, z)
+            d = DequantizeLinear(q, s, z)
+            y = Neg(d)
+            p = QuantizeLinear(r, {second}, z)
+            e = DequantizeLinear(p, {second}, z)
+            v = Neg(e)
+        }}""",
+        s=np.float32(0.004), other=np.float32(0.001), z=np.uint8(0),
+    )  # fmt: skip
+    proto, notes = normalise(source, run=run)
+    proto = ir.to_proto(proto)
+    if second == "other":
+        assert operators(proto) == {"Relu": 1, "Neg": 2}
+        assert has(notes, "in 2 places")
+        return
+    assert operators(proto) == {"Clip": 1, "Neg": 2}
+    feeds = feeds_for(proto, 3)
+    for name in "yv":
+        expected, found = run(source)(feeds)[name], run(proto)(feeds)[name]
+        np.testing.assert_allclose(found, expected, atol=0.0021)
+
+
+def test_a_range_that_nothing_leaves_needs_no_clip():
+    source = model(
+        "agraph (float[N,4] x) => (float[N,4] y) {c = Clip(x, zero, six)"
+        "q = QuantizeLinear(c, s, z) d = DequantizeLinear(q, s, z) y = Neg(d)}",
+        s=np.float32(6 / 255), z=np.uint8(0), zero=np.float32(0), six=np.float32(6),
+    )  # fmt: skip
+    found, notes = apply(StripQuantisation, source)
+    assert operators(found) == {"Clip": 1, "Neg": 1}
+    assert not has(notes, "places")
+
+
 def test_the_ranges_of_sums_are_dropped_with_a_note():
     proto, notes = normalise(quantised_net(128), run=run)
     assert operators(ir.to_proto(proto))["Clip"] == 1  # that of the input
-    assert has(notes, "in 1 sums")
+    assert has(notes, "in 1 places")
 
 
 def test_a_value_that_is_rectified_by_its_quantiser_alone_is_clipped():
