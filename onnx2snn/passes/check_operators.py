@@ -18,6 +18,7 @@ ORIGINAL = (
     "convert the float model from before optimising or quantising, or one in the QDQ format "
     "(QuantizeLinear and DequantizeLinear), which is understood"
 )
+TRAINED = ("BatchNormalization in training mode", "export after model.eval()")
 COUNTING = ("NonZero", "Compress", "Unique", "NonMaxSuppression")
 LABELS = (
     "export the scores as a tensor: skl2onnx with options={'zipmap': False}, or cut the labels off "
@@ -94,7 +95,7 @@ def problem(node: ir.Node, opset: int, moving: set[ir.Value]) -> tuple[str, str]
         return f"no operator of operator set {opset}", "check the name, or update onnx"
     trains = op == "BatchNormalization" and node.attributes.get_int("training_mode", 0) == 1
     if trains and node.inputs[0] in moving:  # of weights: a standardisation, which folds
-        return "BatchNormalization in training mode", "export after model.eval()"
+        return TRAINED
     if op in LOOPS:
         return "a loop over steps of its own", WITHOUT_LOOPS
     if op == "If" and any(value in moving for value in node.inputs):

@@ -11,6 +11,7 @@ from onnx_ir.passes import common
 
 from onnx2snn.passes.base import Array, Pass, as_array
 from onnx2snn.passes.batch import agree, draw
+from onnx2snn.passes.check_operators import TRAINED
 from onnx2snn.passes.graph import constant, dims, input_at, is_op, label
 from onnx2snn.passes.probe import PROBES, RANDOM, SEED
 from onnx2snn.passes.protos import from_proto, to_proto
@@ -111,6 +112,7 @@ class Opset(Pass):
 
 RESIZE_MODES = 11
 AXIS_OF_ONE = 13
+TRAINING_MODE = 14  # an attribute since then
 
 
 def old_coordinates(node: ir.Node) -> None:
@@ -144,6 +146,8 @@ def refuse_unknown(model: ir.Model, version: int) -> None:
 def refuse_old_semantics(model: ir.Model, version: int) -> None:
     """Hardmax reduced over all axes from ``axis`` on before operator set 13.
 
+    BatchNormalization trained before operator set 14 where it had more than one output.
+
     Raises:
         UnsupportedError: onnx would keep the node, which then means something else.
     """
@@ -155,5 +159,12 @@ def refuse_old_semantics(model: ir.Model, version: int) -> None:
         and is_op(node, "Hardmax")
         and node.attributes.get_int("axis", 1) not in (-1, len(dims(node.inputs[0]) or []) - 1)
     ]  # fmt: skip
+    findings += [
+        Finding(*TRAINED, node=label(node), op=node.op_type)
+        for node in model.graph
+        if version < TRAINING_MODE
+        and is_op(node, "BatchNormalization")
+        and any(output.name for output in node.outputs[1:])  # statistics, kept or not
+    ]
     if findings:
         raise UnsupportedError(f"operator set {version} cannot be brought to {OPSET}", findings)

@@ -238,3 +238,21 @@ def test_graphs_that_were_optimised_or_quantised_are_referred_to_their_source(li
     with pytest.raises(UnsupportedError, match=words) as caught:
         onnx2snn.convert(source)
     assert "QDQ" in str(caught.value)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17])
+def test_training_exports_of_any_age_are_named(opset):
+    mode = "training_mode=1" if opset >= 14 else "momentum=0.5"
+    outputs = "b, m2, v2" if opset >= 14 else "b, m2, v2, m3, v3"
+    source = model(
+        f"""agraph (float[N,3,4,4] input) => (float[N,3,4,4] output) {{
+            a = Conv(input, w)
+            {outputs} = BatchNormalization<{mode}>(a, one, zero, mean, var)
+            output = Relu(b)
+        }}""",
+        opset, w=random(3, 3, 1, 1), one=np.ones(3, np.float32), zero=np.zeros(3, np.float32),
+        mean=np.zeros(3, np.float32), var=np.ones(3, np.float32),
+    )  # fmt: skip
+    with pytest.raises(UnsupportedError, match="training mode") as caught:
+        onnx2snn.convert(source)
+    assert "model.eval()" in str(caught.value)
