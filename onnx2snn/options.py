@@ -5,10 +5,11 @@ from typing import Any
 
 from onnx2snn.calibrate import check_rule
 from onnx2snn.integer.build import PRECISIONS
-from onnx2snn.recipes import PREFERENCES, Recipe, find_recipe
+from onnx2snn.recipes import PREFERENCES, Recipe, check_whole, find_recipe
 from onnx2snn_runtime.errors import UsageError
 
 LARGEST_TIMESTEPS = 32
+MOST = 2**31 - 1
 
 
 def starting_recipes(
@@ -47,7 +48,7 @@ def starting_recipes(
     else:
         wanted = ["fast"] if target_drop is None or precision == "int8" else ["refine", "fast"]
     starts = [
-        (find_recipe(entry) if isinstance(entry, str) else entry).with_options(
+        (entry if isinstance(entry, Recipe) else find_recipe(entry)).with_options(
             **overrides, relays=relays
         )
         for entry in wanted
@@ -92,13 +93,10 @@ def check_options(
     """
     for entry in recipes:
         check_rule(entry.rule)
-    if samples < 1:
-        raise UsageError(f"--calibration-samples must be at least 1, got {samples}")
-    if seed < 0:
-        raise UsageError(f"--seed must be at least 0, got {seed}")
+    check_whole("--calibration-samples", samples, 1, MOST)
+    check_whole("--seed", seed, 0, MOST)
+    check_whole("--max-timesteps", max_timesteps, 1, LARGEST_TIMESTEPS)
     if not 0.0 <= exit_loss <= 100.0:
         raise UsageError(f"--exit-loss must lie in 0..100, got {exit_loss}")
     if target_drop is not None and not 0.0 < target_drop <= 100.0:
         raise UsageError(f"--target-drop must lie in 0..100 points, got {target_drop}")
-    if not 1 <= max_timesteps <= LARGEST_TIMESTEPS:
-        raise UsageError(f"--max-timesteps must lie in 1..{LARGEST_TIMESTEPS}, got {max_timesteps}")

@@ -1,6 +1,7 @@
 """Recipes: named bundles of settings, one entry each."""
 
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from onnx2snn_runtime.errors import UsageError
@@ -9,6 +10,17 @@ SMALL_BURST = 2
 MAX_BURST = 255
 PREFERENCES = ("balanced", "energy", "latency")  # what a search for settings saves
 FAST_REACH = 1.875  # burst_limit · scale of ``fast`` and ``refine``: how far a step reaches
+
+
+def check_whole(option: str, value: Any, low: int, high: int) -> None:
+    """Refuse what is no whole number from low to high.
+
+    Raises:
+        UsageError: it is none.
+    """
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole or not low <= value <= high:
+        raise UsageError(f"{option} must be a whole number in {low}..{high}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,7 @@ class Recipe:
         recipe = replace(
             self, **{key: value for key, value in options.items() if value is not None}
         )
-        if not 1 <= recipe.burst_limit <= MAX_BURST:  # first: the scale divides by it
-            raise UsageError(f"--burst must lie in 1..{MAX_BURST}, got {recipe.burst_limit}")
+        check_whole("--burst", recipe.burst_limit, 1, MAX_BURST)  # first: the scale divides by it
         limits = [
             (0.0 <= recipe.v0 < 1.0, "--v0", "0 ≤ v0 < 1", recipe.v0),
             (0.0 < recipe.threshold_scale <= 100.0, "--scale", "0 < scale ≤ 100", recipe.scale),

@@ -195,6 +195,11 @@ def test_the_first_burst_covers_the_range_where_latency_counts(images):
         {"max_timesteps": 0},
         {"target_drop": 1.0, "prefer": "luck"},
         {"prefer": "latency"},
+        {"burst": 2.5},
+        {"max_timesteps": 3.7},
+        {"calibration_samples": 16.5},
+        {"seed": -1},
+        {"seed": True},
     ],
 )
 def test_numbers_out_of_range_are_refused(images, options):
