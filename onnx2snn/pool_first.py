@@ -16,6 +16,7 @@ from onnx import NodeProto, helper
 
 from onnx2snn.passes.pool_before_maps import POOLINGS
 from onnx2snn_runtime.beside import array_of
+from onnx2snn_runtime.naming import free_name
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.nodes import attributes_of
 from onnx2snn_runtime.plan import Shape, tensor_shape
@@ -61,7 +62,7 @@ def pool_last(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto
             first, second = NodeProto(), NodeProto()
             first.CopyFrom(place)
             second.CopyFrom(pooling)
-            first.input[0], first.output[0] = source, f"{between}.activated"
+            first.input[0], first.output[0] = source, _free(moved.graph, f"{between}.activated")
             second.input[0], second.output[0] = first.output[0], result
             _describe(moved.graph, first.output[0], shapes[source])
             pooling.CopyFrom(first)
@@ -123,6 +124,12 @@ def _commutes(node: NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
     return entry.nondecreasing
 
 
+def _free(graph: onnx.GraphProto, wish: str) -> str:
+    """A name that no tensor of the graph has."""
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    return free_name(wish, taken.__contains__)
+
+
 def _apply(model: onnx.ModelProto, swap: _Swap) -> None:
     graph = model.graph
     values = {value.name: value for value in [*graph.value_info, *graph.output]}
@@ -133,12 +140,12 @@ def _apply(model: onnx.ModelProto, swap: _Swap) -> None:
     joined = []
     for activation in swap.activations:
         source, old = activation.input[0], activation.output[0]
-        new = result if swap.concat is None else f"{old}.pooled"
+        new = result if swap.concat is None else _free(graph, f"{old}.pooled")
         shape = (*window[:CHANNELS], shapes[old][CHANNELS], *window[CHANNELS + 1 :])
         pooling, after = NodeProto(), NodeProto()
         pooling.CopyFrom(swap.pooling)
         pooling.name = f"{activation.name or old}.{swap.pooling.name or result}"
-        pooling.input[0], pooling.output[0] = source, f"{old}.input_pooled"
+        pooling.input[0], pooling.output[0] = source, _free(graph, f"{old}.input_pooled")
         after.CopyFrom(activation)
         after.input[0], after.output[0] = pooling.output[0], new
         replaced[old] = [pooling, after]

@@ -13,6 +13,7 @@ from onnx2snn.passes import normalise, to_proto
 from onnx2snn_runtime.beside import kept_alive
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.format import DOMAIN, NEXT
+from onnx2snn_runtime.naming import free_name
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.neurons import COMPOSITES, parse_node, spelled_out
 from onnx2snn_runtime.plan import tensor_shape
@@ -104,6 +105,14 @@ def to_ann(
     nodes: list[NodeProto] = []
     opset = next(item.version for item in spiking.opset_import if not item.domain)
     added: list[onnx.TensorProto] = []
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+
+    def stem(node: NodeProto) -> str:
+        """What names of parts of an activation can begin with."""
+        return free_name(
+            f"{node.output[0]}.part", lambda wish: any(name.startswith(wish) for name in taken)
+        )
+
     for node in graph.node:
         if node.domain != DOMAIN:
             nodes.append(node)
@@ -119,12 +128,12 @@ def to_ann(
                 plain.domain = COMPOSITES
             stored = node.input[operator.signature.inputs] if operator.spiking else ""
             if operator.sends_counts:
-                *before, plain = _counted(plain, stored)
+                *before, plain = _counted(plain, stored, stem(plain))
                 nodes.extend(before)
             if ranges and node.name in ranges:
                 step = np.asarray(ranges[node.name], np.float32) / np.float32(levels)
                 low = -levels if operator.activation.low < 0 else 0.0
-                nodes.extend(_quantised(plain, step, low, levels, added))
+                nodes.extend(_quantised(plain, step, low, levels, added, stem(plain)))
             else:
                 nodes.append(plain)
     nodes = [
@@ -166,12 +175,12 @@ def calibrated_ranges(network: Network) -> dict[str, Any]:
     return ranges
 
 
-def _counted(node: NodeProto, threshold: str) -> list[NodeProto]:
+def _counted(node: NodeProto, threshold: str, stem: str) -> list[NodeProto]:
     """The activation of an integer neuron, in units of its threshold."""
-    name, real = node.output[0], f"{node.output[0]}.sum"
+    name, real = node.output[0], f"{stem}.sum"
     if node.op_type == "Clip":  # its bounds may differ from channel to channel
         value, low, high = node.input
-        lines = [("Max", [value, low], f"{name}.above"), ("Min", [f"{name}.above", high], real)]
+        lines = [("Max", [value, low], f"{stem}.above"), ("Min", [f"{stem}.above", high], real)]
     else:
         lines = [(node.op_type, list(node.input), real)]
     lines.append(("Div", [real, threshold], name))
@@ -184,25 +193,26 @@ def _quantised(
     low: float,
     high: float,
     added: list[onnx.TensorProto],
+    stem: str,
 ) -> list[NodeProto]:
     """The node with its output rounded to whole steps within low..high steps."""
     name = node.output[0]
     arrays = {
-        f"{name}.step": step.astype(np.float32),
-        f"{name}.low": np.float32(low),
-        f"{name}.high": np.float32(high),
+        f"{stem}.step": step.astype(np.float32),
+        f"{stem}.low": np.float32(low),
+        f"{stem}.high": np.float32(high),
     }
     added.extend(numpy_helper.from_array(np.asarray(a), key) for key, a in arrays.items())
     plain = NodeProto()
     plain.CopyFrom(node)
-    plain.output[0] = f"{name}.real"
+    plain.output[0] = f"{stem}.real"
     return [
         plain,
-        helper.make_node("Div", [f"{name}.real", f"{name}.step"], [f"{name}.ratio"]),
-        helper.make_node("Round", [f"{name}.ratio"], [f"{name}.rounded"]),
-        helper.make_node("Clip", [f"{name}.rounded", f"{name}.low", f"{name}.high"],
-                         [f"{name}.clipped"]),
-        helper.make_node("Mul", [f"{name}.clipped", f"{name}.step"], [name]),
+        helper.make_node("Div", [f"{stem}.real", f"{stem}.step"], [f"{stem}.ratio"]),
+        helper.make_node("Round", [f"{stem}.ratio"], [f"{stem}.rounded"]),
+        helper.make_node("Clip", [f"{stem}.rounded", f"{stem}.low", f"{stem}.high"],
+                         [f"{stem}.clipped"]),
+        helper.make_node("Mul", [f"{stem}.clipped", f"{stem}.step"], [name]),
     ]  # fmt: skip
 
 

@@ -81,9 +81,13 @@ class IntegerGraph:
 
     def add_constant(self, wish: str, array: Any) -> str:
         """A new stored array; returns its name."""
-        name = free_name(wish, lambda item: item in self.arrays or item in self.shapes)
+        name = self.free(wish)
         self.arrays[name] = array
         return name
+
+    def free(self, wish: str) -> str:
+        """A name that no tensor has."""
+        return free_name(wish, lambda item: item in self.arrays or item in self.shapes)
 
     def store(self, node: NodeProto, index: int, array: Array) -> None:
         """Give the node numbers of its own."""

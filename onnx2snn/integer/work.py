@@ -83,6 +83,7 @@ class IntegerWork(IntegerGraph):
         super().start()
         self.thresholds: dict[str, LayerCalibration] = {}
         self.origins: dict[str, frozenset[str]] = {}
+        self.whole: dict[str, str] = {}  # input of floats to the tensor of its whole numbers
         self.weight_bits: dict[str, int] = {}
         self.largest_factor = 0
         self.findings: list[Finding] = []
@@ -130,7 +131,7 @@ class IntegerWork(IntegerGraph):
                 self.quantise_input(name)
         for index, name in enumerate(node.input):
             if name in self.input_bits:
-                node.input[index] = f"{name}.integer"
+                node.input[index] = self.whole[name]
         origins = [self.origins.get(name, frozenset()) for name in node.input]
         arriving = frozenset().union(*origins)
         neuron = item.role is Role.NEURON
@@ -296,10 +297,13 @@ class IntegerWork(IntegerGraph):
         step = np.float32(self.ranges[name] / most)
         parts = {"step": step, "lowest": np.float32(-most), "highest": np.float32(most)}
         names = {key: self.add_constant(f"{name}.{key}", np.asarray(v)) for key, v in parts.items()}
+        steps, rounded, whole = (
+            self.free(f"{name}.{part}") for part in ("steps", "rounded", "integer")
+        )
         lines = [
-            ("Div", [name, names["step"]], f"{name}.steps"),
-            ("Round", [f"{name}.steps"], f"{name}.rounded"),
-            ("Clip", [f"{name}.rounded", names["lowest"], names["highest"]], f"{name}.integer"),
+            ("Div", [name, names["step"]], steps),
+            ("Round", [steps], rounded),
+            ("Clip", [rounded, names["lowest"], names["highest"]], whole),
         ]
         shape = self.shape(name)
         for op, inputs, output in lines:
@@ -307,8 +311,8 @@ class IntegerWork(IntegerGraph):
                 Placed(helper.make_node(op, inputs, [output], output), Role.HEAD, (0,))
             )
             self.added_shapes[output] = shape
-        self.signals[name] = self.signals[f"{name}.integer"] = filled(shape, step, -most, most)
-        self.origins[f"{name}.integer"] = frozenset([name])
+        self.signals[name] = self.signals[whole] = filled(shape, step, -most, most)
+        self.whole[name], self.origins[whole] = whole, frozenset([name])
 
     def neuron(self, node: NodeProto) -> Signal:
         """Integer threshold and bounds of a neuron.
