@@ -12,7 +12,7 @@ from onnx2snn.commands.ops import markdown, table
 from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime.backends import backend_classes
 from onnx2snn_runtime.format import METADATA
-from onnx2snn_runtime.neurons import ACTIVATIONS, FAMILIES
+from onnx2snn_runtime.neurons import ACTIVATIONS, FAMILIES, Signature
 from onnx2snn_runtime.ops import OPERATORS
 
 PAGES = Path(__file__).resolve().parents[2]
@@ -56,8 +56,14 @@ def test_the_page_of_the_format_names_all_that_a_file_can_hold():
     }  # fmt: skip
     for name, family in FAMILIES.items():
         described = rows["Refine"] if name == "RefineFrom" else rows[name]
+        like = rows["LIPool"] if name == "Graded" else described
+        signature = Signature("Relu", 1, (0,))
         for parameter in family.parameters:
             assert f"`{parameter}`" in described, (name, parameter)
+        for state in family(signature).state_names:
+            assert f"`{state}`" in (rows["Refine"] if name == "RefineFrom" else like), (name, state)
+        for stored in family(signature).stored:
+            assert f"`{stored}`" in rows[name], (name, stored)
     keys = {key.removesuffix("?") for key in METADATA}
     assert keys <= rows.keys()
     assert rows.keys() <= keys | FAMILIES.keys()
