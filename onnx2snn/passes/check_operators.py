@@ -6,8 +6,8 @@ import onnx
 import onnx_ir as ir
 
 from onnx2snn.passes.base import Pass
-from onnx2snn.passes.graph import label
-from onnx2snn.passes.probe import moving_values
+from onnx2snn.passes.graph import is_op, label
+from onnx2snn.passes.probe import RANDOM, moving_values
 from onnx2snn_runtime.errors import Finding, UnsupportedError
 
 RECURRENT = ("RNN", "LSTM", "GRU")
@@ -46,6 +46,13 @@ class CheckOperators(Pass):
             why, advice = problem(node, opset, moving)
             if why:
                 findings.append(Finding(why, advice, node=label(node), op=node.op_type))
+            if is_op(node, *RANDOM):
+                self.note(
+                    node.name,
+                    f"{node.op_type} {label(node)} draws new numbers in every run: SNN and ANN "
+                    "cannot agree; export the network without it",
+                    is_warning=True,
+                )
         if findings:
             raise unsupported(findings)
         return model

@@ -256,3 +256,20 @@ def test_training_exports_of_any_age_are_named(opset):
     with pytest.raises(UnsupportedError, match="training mode") as caught:
         onnx2snn.convert(source)
     assert "model.eval()" in str(caught.value)
+
+
+def test_random_numbers_are_warned_of():
+    source = model(
+        """agraph (float[N,3,4,4] input) => (float[N,2,4,4] output) {
+            a = Conv(input, w)
+            r = Relu(a)
+            noise = RandomNormalLike<scale=0.01>(r)
+            s = Add(r, noise)
+            output = Conv(s, v)
+        }""",
+        w=random(3, 3, 1, 1), v=random(2, 3, 1, 1),
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="draws new numbers"):
+        onnx2snn.convert(
+            source, calibration=np.ones((32, 3, 4, 4), np.float32) * random(32, 1, 1, 1)
+        )
