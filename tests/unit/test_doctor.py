@@ -110,7 +110,7 @@ def test_a_bare_installation(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     found = findings()
     assert "pip install 'onnx2snn[cpu]'" in found["backends"]["onnxruntime"]
-    assert found["auto"].startswith("numpy is the fastest here")
+    assert found["auto"].startswith("numpy is preferred here")
     assert "onnxruntime" in found["auto"]
 
 

@@ -29,7 +29,7 @@ def open_backend(
     """The backend called ``name`` and the reason for the choice.
 
     Args:
-        name: a backend's name, or ``auto`` for the fastest that works here.
+        name: a backend's name, or ``auto`` for the preferred one of those that work here.
         threads: number of CPU threads, or None for the library's default.
         compute: arithmetic of convolutions and matrix products: fp32, or what else it offers.
 
@@ -60,7 +60,7 @@ def _choose(name: str) -> tuple[type[Backend], str]:
             reason = classes[candidate].unavailable()
             if not reason:
                 passed = f" ({'; '.join(reasons)})" if reasons else ""
-                return classes[candidate], f"{candidate} is the fastest here{passed}"
+                return classes[candidate], f"{candidate} is preferred here{passed}"
             reasons.append(f"{candidate}: {reason}")
         raise BackendError("no backend works here: " + "; ".join(reasons))
     if name not in classes:
