@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from onnx2snn.passes.base import Pass
 from onnx2snn.passes.graph import bypass, constant, dims, input_at, is_op, label, sole_reader
+from onnx2snn_runtime.ops.windows import same_padding
 
 POOLS = ("MaxPool", "AveragePool", "LpPool")
 
@@ -61,9 +62,9 @@ class ExplicitPadding(Pass):
             total = full + extra[axis] - wanted[axis]
             if total < 0:  # nothing is cut off: the rest is added at the end
                 extra[axis], total = extra[axis] - total, 0
-            small, large = total // 2, total - total // 2
-            start.append(small if upper else large)
-            end.append(large if upper else small)
+            front, back = same_padding(total, upper)
+            start.append(front)
+            end.append(back)
         for name in ("output_shape", "auto_pad"):
             node.attributes.pop(name, None)
         node.attributes["pads"] = ir.AttrInt64s("pads", start + end)
@@ -96,9 +97,9 @@ class ExplicitPadding(Pass):
                     return None
             else:
                 total = max((-(-size // stride) - 1) * stride + extent - size, 0)
-            small, large = total // 2, total - total // 2
-            start.append(small if mode == "SAME_UPPER" else large)
-            end.append(large if mode == "SAME_UPPER" else small)
+            front, back = same_padding(total, mode == "SAME_UPPER")
+            start.append(front)
+            end.append(back)
         return start + end
 
 
