@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import onnx2snn
-from onnx2snn import balance
+from onnx2snn.calibration import balance
 from onnx2snn.recipes import RECIPES, Recipe
 
 FAST, REFINE = RECIPES["fast"], RECIPES["refine"]

@@ -188,7 +188,7 @@ def export(network: Network, exporter: str, path: Path, built: dict[str, Any]) -
     quiet = io.StringIO()
     with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         if exporter == "tf2onnx":
-            from onnx2snn.exporters import export_keras
+            from onnx2snn.frameworks import export_keras
 
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "model.onnx"

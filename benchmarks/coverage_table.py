@@ -63,7 +63,7 @@ def measure(network: Network, file: Path, *, is_first: bool) -> dict[str, Any]:
     import onnxruntime
 
     import onnx2snn
-    from onnx2snn import verify
+    from onnx2snn.verification import verify
 
     verify.IMAGES = CHECK_IMAGES
 
@@ -249,7 +249,7 @@ def has_oracle(folder: Path, network: Network, exporter: str) -> bool:
 def convert_all(options: argparse.Namespace, chosen: list[Network]) -> None:
     """Only convert the files that are not measured yet: whether it works."""
     import onnx2snn
-    from onnx2snn import verify
+    from onnx2snn.verification import verify
 
     verify.IMAGES = CHECK_IMAGES
     for network in chosen:
@@ -309,11 +309,11 @@ def measure_all(options: argparse.Namespace, chosen: list[Network]) -> None:
 
 def count_all(options: argparse.Namespace, chosen: list[Network]) -> None:
     """Count the work of measured networks anew: what it is called may have changed."""
-    from onnx2snn.classify import classify
     from onnx2snn.passes import normalise, to_proto
-    from onnx2snn.work import measure_work
+    from onnx2snn.rewriting.classify import classify
+    from onnx2snn.rewriting.work import measure_work
     from onnx2snn_runtime.backends import open_backend
-    from onnx2snn_runtime.files import load_model
+    from onnx2snn_runtime.files.models import load_model
 
     run = open_backend("auto")[0].compile
     for network in chosen:

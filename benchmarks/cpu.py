@@ -30,9 +30,9 @@ from networks import SIZE, vgg16_bn
 import onnx2snn
 from onnx2snn_runtime import Network
 from onnx2snn_runtime.backends import backend_classes
-from onnx2snn_runtime.data import open_data
+from onnx2snn_runtime.data.preprocessing import Preprocessing
+from onnx2snn_runtime.data.sources import open_data
 from onnx2snn_runtime.format import NEXT
-from onnx2snn_runtime.preprocessing import Preprocessing
 
 DENSE = "dense ANN, onnxruntime"
 LOOP = "the file in a plain onnxruntime loop"

@@ -18,9 +18,9 @@ from cases import CIFAR_JPEGS, CIFAR_ORIGINALS, EMBEDDED, SQUEEZENET, Case, pres
 from cpu import measured, session
 
 import onnx2snn
-from onnx2snn.tune_exit import DEFAULT_LOSS
+from onnx2snn.tuning.tune_exit import DEFAULT_LOSS
 from onnx2snn_runtime import Network
-from onnx2snn_runtime.data import open_data
+from onnx2snn_runtime.data.sources import open_data
 
 READ_IMAGES = 256  # of the batches that take turns
 DENSE_IMAGES = 32  # at once in the dense ANN

@@ -26,7 +26,7 @@ import onnx
 from networks import RESNET18_SIZE, resnet18
 
 import onnx2snn
-from onnx2snn.stand_in import to_ann
+from onnx2snn.evaluation.stand_in import to_ann
 from onnx2snn_runtime import Network
 from onnx2snn_runtime.backends.cupy_backend import CupyBackend
 from onnx2snn_runtime.gpu import COMPUTES, ENGINES, ColumnsEngine, CupyDevice, survey

@@ -16,10 +16,10 @@ from accuracy import CASES
 from cases import present
 
 import onnx2snn
-from onnx2snn.energy import EnergyMeter
-from onnx2snn_runtime.data import open_data
+from onnx2snn.energy.estimate import EnergyMeter
+from onnx2snn_runtime.data.sources import open_data
 from onnx2snn_runtime.engine import Observer
-from onnx2snn_runtime.plan import Stateful
+from onnx2snn_runtime.planning.plan import Stateful
 
 CHOSEN = ("embedded CNN, 1,000 Fashion-MNIST", "resnet20, 2,000 JPEGs", "vgg_bn, 2,000 JPEGs",
           "squeezenet, 200 photos")  # fmt: skip

@@ -23,14 +23,14 @@ from paper_loop import Array, membrane, neurons, steps, with_pooling
 from paper_page import write_page
 
 import onnx2snn
-from onnx2snn.calibrate import with_outputs
-from onnx2snn.classify import Role, classify
-from onnx2snn.pool_first import pool_first
+from onnx2snn.calibration.calibrate import with_outputs
+from onnx2snn.evaluation.stand_in import to_ann
 from onnx2snn.recipes import RECIPES, Recipe
-from onnx2snn.rewrite import rewrite
-from onnx2snn.stand_in import to_ann
+from onnx2snn.rewriting.classify import Role, classify
+from onnx2snn.rewriting.pool_first import pool_first
+from onnx2snn.rewriting.rewrite import rewrite
 from onnx2snn_runtime.backends import open_backend
-from onnx2snn_runtime.data import open_data
+from onnx2snn_runtime.data.sources import open_data
 
 BURSTS = (1, 2, 5, 10)
 POOLINGS = ("spike max", "gate", "max before the neurons", "lateral inhibition")

@@ -25,7 +25,7 @@ from onnx import numpy_helper
 
 import onnx2snn
 from onnx2snn_runtime import Network
-from onnx2snn_runtime.data import open_data
+from onnx2snn_runtime.data.sources import open_data
 
 BATCH = 32
 WORKER = Path(__file__).with_name("spikingjelly_accuracy_worker.py")

@@ -25,7 +25,7 @@ def _pictures() -> list[bytes]:
 
 
 def _journals() -> list[bytes]:
-    from onnx2snn.journal import Journal
+    from onnx2snn.evaluation.journal import Journal
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "j"
@@ -35,7 +35,7 @@ def _journals() -> list[bytes]:
 
 
 def _results() -> list[bytes]:
-    from onnx2snn.evaluation import evaluate
+    from onnx2snn.evaluation.evaluate import evaluate
     from onnx2snn.report.collect import collect
     from onnx2snn_runtime.network import Network
 

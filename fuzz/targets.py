@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from onnx2snn.journal import Journal
+from onnx2snn.evaluation.journal import Journal
 from onnx2snn.report.results import read_results
-from onnx2snn_runtime.data import open_data
+from onnx2snn_runtime.data.pictures import decode
+from onnx2snn_runtime.data.preprocessing import Preprocessing
+from onnx2snn_runtime.data.sources import open_data
 from onnx2snn_runtime.errors import ModelError, Onnx2SnnError
-from onnx2snn_runtime.files import load_model, parse_model
-from onnx2snn_runtime.inference import infer, sizes_of
-from onnx2snn_runtime.limits import Limits, limited
-from onnx2snn_runtime.model_checks import check_model
+from onnx2snn_runtime.files.inference import infer, sizes_of
+from onnx2snn_runtime.files.limits import Limits, limited
+from onnx2snn_runtime.files.model_checks import check_model
+from onnx2snn_runtime.files.models import load_model, parse_model
 from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.pictures import decode
-from onnx2snn_runtime.preprocessing import Preprocessing
 
 Target = Callable[[bytes], str]
 TARGETS: dict[str, Target] = {}

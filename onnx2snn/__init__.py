@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 from onnx2snn_runtime import __version__
 
 if TYPE_CHECKING:
-    from onnx2snn.comparison import compare
+    from onnx2snn.comparison.compare import compare
     from onnx2snn.conversion import convert
-    from onnx2snn.evaluation import evaluate
-    from onnx2snn.exporters import from_keras, from_torch
+    from onnx2snn.evaluation.evaluate import evaluate
+    from onnx2snn.frameworks import from_keras, from_torch
     from onnx2snn.spiking_model import SpikingModel
     from onnx2snn_runtime.errors import Onnx2SnnError
 
@@ -27,11 +27,11 @@ __all__ = [
 _HOME = {
     "Onnx2SnnError": "onnx2snn_runtime.errors",
     "SpikingModel": "onnx2snn.spiking_model",
-    "compare": "onnx2snn.comparison",
+    "compare": "onnx2snn.comparison.compare",
     "convert": "onnx2snn.conversion",
-    "evaluate": "onnx2snn.evaluation",
-    "from_keras": "onnx2snn.exporters",
-    "from_torch": "onnx2snn.exporters",
+    "evaluate": "onnx2snn.evaluation.evaluate",
+    "from_keras": "onnx2snn.frameworks",
+    "from_torch": "onnx2snn.frameworks",
 }
 
 

@@ -14,7 +14,7 @@ from onnx2snn.completion import PrintCompletion
 from onnx2snn.recipes import PREFERENCES, RECIPES
 from onnx2snn_runtime.cli import add_global_arguments, guarded, say
 from onnx2snn_runtime.errors import ModelError
-from onnx2snn_runtime.limits import add_limit_arguments
+from onnx2snn_runtime.files.limits import add_limit_arguments
 from onnx2snn_runtime.run_command import (
     add_backend_arguments,
     add_clobber_argument,

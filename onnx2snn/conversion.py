@@ -8,9 +8,8 @@ from typing import Any
 
 import onnx
 
-from onnx2snn.batch_statistics import read_statistics
-from onnx2snn.built import Built
-from onnx2snn.calibration_images import CalibrationSource
+from onnx2snn.calibration.batch_statistics import read_statistics
+from onnx2snn.calibration.images import CalibrationSource
 from onnx2snn.decision import deciding_output
 from onnx2snn.doubts import doubts, refuse_constant, shortcomings
 from onnx2snn.integer.between import with_neurons_between
@@ -19,18 +18,19 @@ from onnx2snn.options import check_options, check_preference, starting_recipes
 from onnx2snn.passes import Note, normalise, to_proto
 from onnx2snn.preparation import Preparation, Progress, prepare
 from onnx2snn.recipes import PREFERENCES, Recipe
+from onnx2snn.rewriting.built import Built
 from onnx2snn.source_model import read
 from onnx2snn.spiking_model import SpikingModel
-from onnx2snn.tune import tune
-from onnx2snn.tune_exit import DEFAULT_LOSS, tune_on
-from onnx2snn.verify import verify
+from onnx2snn.tuning.tune import tune
+from onnx2snn.tuning.tune_exit import DEFAULT_LOSS, tune_on
+from onnx2snn.verification.verify import verify
 from onnx2snn_runtime.backends import Backend, open_backend
+from onnx2snn_runtime.data.input_preprocessing import Preprocessings, to_document
+from onnx2snn_runtime.data.inputs import open_inputs
 from onnx2snn_runtime.errors import BackendError, ModelError
+from onnx2snn_runtime.files.inference import check_shapes
 from onnx2snn_runtime.format import write_metadata
-from onnx2snn_runtime.inference import check_shapes
-from onnx2snn_runtime.input_preprocessing import Preprocessings, to_document
-from onnx2snn_runtime.inputs import open_inputs
-from onnx2snn_runtime.plan import tensor_shape
+from onnx2snn_runtime.planning.plan import tensor_shape
 
 CALIBRATION_SAMPLES = 512
 MAX_TIMESTEPS = 8
@@ -85,8 +85,8 @@ def convert(
             ``latency``: the fewest steps, and as much as possible after the first one, for early
             exit.
         relays: neurons stand in front of weights that would meet values: sums over other weights,
-            or what gates send (see ``onnx2snn.relays``). Default: for ``target_drop`` unless it
-            prefers latency, and where ``precision`` needs them.
+            or what gates send (see ``onnx2snn.rewriting.relays``). Default: for ``target_drop``
+            unless it prefers latency, and where ``precision`` needs them.
         preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``; for
             several inputs also a mapping by their names.
         input_shapes: sizes of dynamic inputs, batch first.

@@ -9,13 +9,13 @@ from contextlib import suppress
 
 import onnx
 
-from onnx2snn.calibration_images import CalibrationSource
+from onnx2snn.calibration.images import CalibrationSource
 from onnx2snn.decision import PERCENT, is_classes
 from onnx2snn.passes import Note
 from onnx2snn.passes.quantisation import StripQuantisation
 from onnx2snn.preparation import Preparation
 from onnx2snn.spiking_model import SpikingModel
-from onnx2snn.verify import relative_error
+from onnx2snn.verification.verify import relative_error
 from onnx2snn_runtime.errors import DataError, Onnx2SnnError
 
 IMAGES = 128

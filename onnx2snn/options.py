@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from onnx2snn.calibrate import check_rule
+from onnx2snn.calibration.calibrate import check_rule
 from onnx2snn.integer.build import PRECISIONS
 from onnx2snn.recipes import PREFERENCES, Recipe, check_whole, find_recipe
 from onnx2snn_runtime.errors import UsageError

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx2snn.balance import Balance, measure_balance
-from onnx2snn.batch_statistics import Moments, expected_histograms
-from onnx2snn.calibrate import Histogram, LayerCalibration, collect, set_threshold
-from onnx2snn.calibration_images import CalibrationSource
-from onnx2snn.classify import Placed, Role, classify, values_met
-from onnx2snn.pool_first import pool_first
-from onnx2snn.reach import keep_reach
+from onnx2snn.calibration.balance import Balance, measure_balance
+from onnx2snn.calibration.batch_statistics import Moments, expected_histograms
+from onnx2snn.calibration.calibrate import Histogram, LayerCalibration, collect, set_threshold
+from onnx2snn.calibration.images import CalibrationSource
+from onnx2snn.calibration.reach import keep_reach
 from onnx2snn.recipes import Recipe, find_recipe
-from onnx2snn.relays import with_relays
-from onnx2snn.rewrite import rewrite
+from onnx2snn.rewriting.classify import Placed, Role, classify, values_met
+from onnx2snn.rewriting.pool_first import pool_first
+from onnx2snn.rewriting.relays import with_relays
+from onnx2snn.rewriting.rewrite import rewrite
 from onnx2snn_runtime.backends import Backend, Runner
 from onnx2snn_runtime.parts import count_images, window
-from onnx2snn_runtime.plan import tensor_shape
+from onnx2snn_runtime.planning.plan import tensor_shape
 
 Progress = Callable[[str, int, int], None]
 """Told the stage, how many images are done, and how many there are."""

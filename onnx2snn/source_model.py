@@ -8,12 +8,12 @@ from typing import Any
 import onnx
 
 from onnx2snn.passes.float32 import INTEGERS
+from onnx2snn_runtime.data.input_preprocessing import Preprocessings, by_input, told
+from onnx2snn_runtime.data.preprocessing import PRESETS
 from onnx2snn_runtime.errors import ModelError
-from onnx2snn_runtime.files import load_model
+from onnx2snn_runtime.files.model_checks import check_model
+from onnx2snn_runtime.files.models import load_model
 from onnx2snn_runtime.format import is_spiking
-from onnx2snn_runtime.input_preprocessing import Preprocessings, by_input, told
-from onnx2snn_runtime.model_checks import check_model
-from onnx2snn_runtime.preprocessing import PRESETS
 
 
 @dataclass(frozen=True)

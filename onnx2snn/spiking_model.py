@@ -8,20 +8,20 @@ from typing import Any
 import onnx
 
 from onnx2snn import __version__
-from onnx2snn.calibrate import LayerCalibration
-from onnx2snn.classify import Placed, Role
-from onnx2snn.costs import macs_between, multiplications
-from onnx2snn.energy import ann_energy
+from onnx2snn.calibration.calibrate import LayerCalibration
+from onnx2snn.energy.costs import macs_between, multiplications
+from onnx2snn.energy.estimate import ann_energy
 from onnx2snn.integer.units import described
 from onnx2snn.recipes import Recipe
-from onnx2snn.tune import Tuning
-from onnx2snn.verify import Check
-from onnx2snn.work import Work, measure_work
-from onnx2snn_runtime.beside import kept_alive
-from onnx2snn_runtime.files import save_model
+from onnx2snn.rewriting.classify import Placed, Role
+from onnx2snn.rewriting.work import Work, measure_work
+from onnx2snn.tuning.tune import Tuning
+from onnx2snn.verification.verify import Check
+from onnx2snn_runtime.files.beside import kept_alive
+from onnx2snn_runtime.files.models import save_model
 from onnx2snn_runtime.format import FORMAT_VERSION
 from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.plan import tensor_shape
+from onnx2snn_runtime.planning.plan import tensor_shape
 
 WORTH_RELAYS = 0.05  # share of MACs that meet values
 

@@ -14,7 +14,7 @@ import numpy as np
 
 import onnx2snn
 from onnx2snn.embedded import EMBEDDED_CALIBRATION, EMBEDDED_MODEL, EMBEDDED_TEST, embedded_file
-from onnx2snn_runtime.planner import make_plan
+from onnx2snn_runtime.planning.planner import make_plan
 
 HERE = Path(__file__).resolve().parent
 CLASSES = [

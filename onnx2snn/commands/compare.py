@@ -5,15 +5,15 @@ from typing import Any
 
 from onnx2snn.console import print_json, print_out, print_table, progress_bar, say
 from onnx2snn_runtime.cli import printable
+from onnx2snn_runtime.data.input_preprocessing import parse_all
 from onnx2snn_runtime.errors import UsageError
-from onnx2snn_runtime.files import check_writable, write_text_atomic
-from onnx2snn_runtime.input_preprocessing import parse_all
+from onnx2snn_runtime.files.models import check_writable, write_text_atomic
 from onnx2snn_runtime.run_command import check_backend_arguments, open_network
 
 
 def run(options: argparse.Namespace) -> int:
     """Compare layer by layer; print the table or the JSON document, write the picture."""
-    from onnx2snn.comparison import compare
+    from onnx2snn.comparison.compare import compare
 
     check_backend_arguments(options)
     if options.top is not None and options.top < 1:

@@ -8,12 +8,12 @@ from typing import Any
 
 from onnx2snn.console import number_range, print_json, print_out, print_table, progress_bar, say
 from onnx2snn.spiking_model import SpikingModel
-from onnx2snn.tune import Tuning
+from onnx2snn.tuning.tune import Tuning
 from onnx2snn_runtime.cli import printable
-from onnx2snn_runtime.disk import stat_path
+from onnx2snn_runtime.data.input_preprocessing import parse_all
 from onnx2snn_runtime.errors import ModelError, UnsupportedError, UsageError
-from onnx2snn_runtime.files import check_writable
-from onnx2snn_runtime.input_preprocessing import parse_all
+from onnx2snn_runtime.files.disk import stat_path
+from onnx2snn_runtime.files.models import check_writable
 
 NOT_VERIFIED = 1
 
@@ -96,7 +96,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
 def converted(source: Path, **options: Any) -> SpikingModel:
     """Convert an ONNX file, or a file of a framework through its exporter."""
     from onnx2snn import convert
-    from onnx2snn.exporters import FILES, export_file
+    from onnx2snn.frameworks import FILES, export_file
 
     if source.suffix.lower() not in FILES:
         return convert(source, **options)
@@ -108,7 +108,7 @@ def converted(source: Path, **options: Any) -> SpikingModel:
 
 def default_output(source: Path) -> Path:
     """``MODEL.snn.onnx`` beside ``MODEL.onnx``; the same for the files of frameworks."""
-    from onnx2snn.exporters import FILES
+    from onnx2snn.frameworks import FILES
 
     known = source.suffix.lower() in (".onnx", *FILES)
     stem = source.stem if known else source.name

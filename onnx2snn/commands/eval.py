@@ -12,10 +12,10 @@ from onnx2snn.commands.report import add_report, check_report
 from onnx2snn.console import print_json, print_out, print_table, progress_bar, say
 from onnx2snn.report.verdict import energy_sentences, verdict
 from onnx2snn_runtime.cli import INTERRUPTED
+from onnx2snn_runtime.data.input_preprocessing import parse_all
+from onnx2snn_runtime.data.inputs import InputData, open_inputs
 from onnx2snn_runtime.errors import UsageError
-from onnx2snn_runtime.files import check_writable, write_bytes_atomic
-from onnx2snn_runtime.input_preprocessing import parse_all
-from onnx2snn_runtime.inputs import InputData, open_inputs
+from onnx2snn_runtime.files.models import check_writable, write_bytes_atomic
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.run_command import (
     answers,
@@ -31,7 +31,7 @@ BELOW_LIMIT = 1
 def run(options: argparse.Namespace) -> int:
     """Measure a network and print the table."""
     from onnx2snn.doubts import FEWEST_IMAGES, strange_labels
-    from onnx2snn.evaluation import Interrupted, evaluate
+    from onnx2snn.evaluation.evaluate import Interrupted, evaluate
 
     check_backend_arguments(options)
     inputs = [options.model, options.data, *filter(None, [options.against])]

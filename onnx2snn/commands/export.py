@@ -5,7 +5,7 @@ from pathlib import Path
 
 from onnx2snn.console import print_json, say
 from onnx2snn_runtime.cli import printable
-from onnx2snn_runtime.files import check_writable, load_model, save_model, write_bytes_atomic
+from onnx2snn_runtime.files.models import check_writable, load_model, save_model, write_bytes_atomic
 
 
 def run(options: argparse.Namespace) -> int:
@@ -16,14 +16,14 @@ def run(options: argparse.Namespace) -> int:
     model = load_model(source)
     losses: list[str] = []
     if options.nir:
-        from onnx2snn.nir_export import nir_bytes, to_nir
+        from onnx2snn.export.nir import nir_bytes, to_nir
 
         graph, losses = to_nir(model, lossy=options.lossy)
         for loss in losses:
             say(f"note: {printable(loss)}")
         write_bytes_atomic(output, nir_bytes(graph))
     else:
-        from onnx2snn.unroll import unroll_loop
+        from onnx2snn.export.unroll import unroll_loop
 
         save_model(unroll_loop(model), output)
     if options.json:

@@ -9,17 +9,17 @@ import onnx
 
 from onnx2snn.commands.plan_table import plan_of, show_plan
 from onnx2snn.console import number_range, print_json, print_out, print_table
-from onnx2snn.costs import macs_between
-from onnx2snn.energy import EnergyMeter
-from onnx2snn.fan_in import FanIn
+from onnx2snn.energy.costs import macs_between
+from onnx2snn.energy.estimate import EnergyMeter
+from onnx2snn.energy.fan_in import FanIn
 from onnx2snn.integer.units import described
-from onnx2snn.work import describe
+from onnx2snn.rewriting.work import describe
 from onnx2snn_runtime.errors import UsageError
-from onnx2snn_runtime.files import load_model
+from onnx2snn_runtime.files.models import load_model
 from onnx2snn_runtime.format import is_spiking, read_metadata
 from onnx2snn_runtime.ops import OPERATORS
-from onnx2snn_runtime.plan import Stateful, tensor_shape
-from onnx2snn_runtime.planner import make_plan
+from onnx2snn_runtime.planning.plan import Stateful, tensor_shape
+from onnx2snn_runtime.planning.planner import make_plan
 
 
 def run(options: argparse.Namespace) -> int:

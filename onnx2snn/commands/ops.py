@@ -6,7 +6,7 @@ import onnx
 
 from onnx2snn.console import print_json, print_out, print_table
 from onnx2snn.passes.opset import OPSET
-from onnx2snn_runtime.model_checks import NEWEST_OPSET
+from onnx2snn_runtime.files.model_checks import NEWEST_OPSET
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.ops import OPERATORS, Law
 

@@ -8,8 +8,8 @@ import onnx
 from onnx2snn.console import print_out, print_table
 from onnx2snn_runtime.backends import open_backend
 from onnx2snn_runtime.engine import Engine
-from onnx2snn_runtime.plan import FLOAT_BYTES, Segment, Shape, Stateful, tensor_bytes
-from onnx2snn_runtime.planner import make_plan
+from onnx2snn_runtime.planning.plan import FLOAT_BYTES, Segment, Shape, Stateful, tensor_bytes
+from onnx2snn_runtime.planning.planner import make_plan
 
 MANY_STEPS = 10**6
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from onnx2snn.console import print_json, say
-from onnx2snn_runtime.files import check_writable, write_text_atomic
-from onnx2snn_runtime.input_preprocessing import parse_all
+from onnx2snn_runtime.data.input_preprocessing import parse_all
+from onnx2snn_runtime.files.models import check_writable, write_text_atomic
 from onnx2snn_runtime.network import Network
 
 

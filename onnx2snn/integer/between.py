@@ -5,10 +5,10 @@ from onnx import NodeProto
 
 from onnx2snn.integer import pooling, rules  # noqa: F401  (registration)
 from onnx2snn.integer.registry import MERGES, RULES
-from onnx2snn.relays import Relays
+from onnx2snn.rewriting.relays import Relays
 from onnx2snn_runtime.neurons import ACTIVATIONS
 from onnx2snn_runtime.ops.behaviour import WEIGHTED
-from onnx2snn_runtime.weighted import tensors_of_values
+from onnx2snn_runtime.planning.weighted import tensors_of_values
 
 
 def with_neurons_between(network: onnx.ModelProto) -> onnx.ModelProto:

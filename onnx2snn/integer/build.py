@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx2snn.built import Built
-from onnx2snn.calibrate import with_outputs
+from onnx2snn.calibration.calibrate import with_outputs
 from onnx2snn.integer import pooling, rules  # noqa: F401  (registration)
 from onnx2snn.integer.roles import place
 from onnx2snn.integer.units import listed
 from onnx2snn.integer.work import IntegerWork
 from onnx2snn.preparation import Preparation, batch_size
 from onnx2snn.recipes import Recipe
-from onnx2snn.rewrite import rewrite
+from onnx2snn.rewriting.built import Built
+from onnx2snn.rewriting.rewrite import rewrite
 from onnx2snn_runtime.errors import Finding, UnsupportedError
 
 PRECISIONS = ("float", "int8")

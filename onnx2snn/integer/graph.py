@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from onnx2snn.classify import Placed, Role
 from onnx2snn.integer.signals import (
     Array,
     NoIntegerFormError,
@@ -16,10 +15,11 @@ from onnx2snn.integer.signals import (
     compact,
     spread,
 )
-from onnx2snn_runtime.beside import array_of
+from onnx2snn.rewriting.classify import Placed, Role
 from onnx2snn_runtime.feeds import MAX_TIMESTEPS
+from onnx2snn_runtime.files.beside import array_of
 from onnx2snn_runtime.naming import free_name
-from onnx2snn_runtime.plan import tensor_shape
+from onnx2snn_runtime.planning.plan import tensor_shape
 
 
 class MissingSignalError(Exception):

@@ -1,8 +1,8 @@
 """Tensors whose units must be equal, because they meet in a sum or a maximum."""
 
-from onnx2snn.classify import Role
 from onnx2snn.integer.registry import MERGES
 from onnx2snn.integer.roles import Roles
+from onnx2snn.rewriting.classify import Role
 
 PASSING = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose",
            "Concat", "Slice", "Split", "GlobalAveragePool", "ReduceMean", "AveragePool",

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import NodeProto
 
-from onnx2snn.classify import Placed, Role
 from onnx2snn.integer.registry import MOVES, RULES
+from onnx2snn.rewriting.classify import Placed, Role
 from onnx2snn_runtime.errors import Finding
 from onnx2snn_runtime.neurons.integer import IntegerIF
 from onnx2snn_runtime.ops import OPERATORS, Law

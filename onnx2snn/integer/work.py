@@ -7,8 +7,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
-from onnx2snn.calibrate import LayerCalibration
-from onnx2snn.classify import Placed, Role
+from onnx2snn.calibration.calibrate import LayerCalibration
 from onnx2snn.integer.graph import IntegerGraph, MissingSignalError
 from onnx2snn.integer.groups import Groups
 from onnx2snn.integer.registry import FINE, RULES
@@ -27,7 +26,8 @@ from onnx2snn.integer.signals import (
 )
 from onnx2snn.passes.base import Note
 from onnx2snn.recipes import Recipe
-from onnx2snn.rewrite import HUGE
+from onnx2snn.rewriting.classify import Placed, Role
+from onnx2snn.rewriting.rewrite import HUGE
 from onnx2snn_runtime.errors import Finding
 from onnx2snn_runtime.neurons.integer import EXACT_LIMIT, SUM_LIMIT
 

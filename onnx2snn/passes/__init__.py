@@ -33,8 +33,8 @@ from onnx2snn.passes.structure import InitializersOutOfInputs, InlineFunctions, 
 from onnx2snn.passes.tidy import DropDeadCode, Tidy
 from onnx2snn.passes.transposes import SharedTransposes
 from onnx2snn.passes.whole_windows import WholeWindows
-from onnx2snn_runtime.disk import shown
 from onnx2snn_runtime.errors import ModelError, Onnx2SnnError
+from onnx2snn_runtime.files.disk import shown
 
 __all__ = ["PIPELINE", "Note", "Pass", "Session", "normalise", "to_proto"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from onnx2snn_runtime import beside
-from onnx2snn_runtime.attribute_checks import OPEN
+from onnx2snn_runtime.files import beside
+from onnx2snn_runtime.files.attribute_checks import OPEN
 
 BYTE = 8  # smaller numbers are packed in messages, and not in arrays
 

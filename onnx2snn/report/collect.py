@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx2snn.calibrate import with_outputs
-from onnx2snn.departure import first_departure
-from onnx2snn.layer_statistics import (
+from onnx2snn.calibration.calibrate import with_outputs
+from onnx2snn.comparison.departure import first_departure
+from onnx2snn.comparison.layer_statistics import (
     BINS,
     LayerStatistics,
     layer_units,
 )
-from onnx2snn.stand_in import to_ann
+from onnx2snn.evaluation.stand_in import to_ann
+from onnx2snn_runtime.data.input_preprocessing import Preprocessings
+from onnx2snn_runtime.data.inputs import InputData, open_inputs
 from onnx2snn_runtime.engine import Observer
 from onnx2snn_runtime.errors import UsageError
-from onnx2snn_runtime.input_preprocessing import Preprocessings
-from onnx2snn_runtime.inputs import InputData, open_inputs
 from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.plan import Stateful
+from onnx2snn_runtime.planning.plan import Stateful
 
 Array = NDArray[Any]
 IMAGES = 64  # that the layers are measured on

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from onnx2snn.diagnose import TOLERANCE
 from onnx2snn.report.drawing import COLOURS, dots, new_figure, to_svg
+from onnx2snn.verification.diagnose import TOLERANCE
 
 LONGEST_NAME = 36
 ROW_INCHES = 0.24

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx2snn_runtime.errors import DataError, Finding
-from onnx2snn_runtime.files import read_bytes_checked
+from onnx2snn_runtime.files.models import read_bytes_checked
 from onnx2snn_runtime.json_form import (
     ANY,
     EACH,

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from onnx2snn_runtime import __version__
-from onnx2snn_runtime.disk import keeping_files
 from onnx2snn_runtime.errors import BackendError, Onnx2SnnError, StorageError
-from onnx2snn_runtime.limits import limited, limits_of
+from onnx2snn_runtime.files.disk import keeping_files
+from onnx2snn_runtime.files.limits import limited, limits_of
 from onnx2snn_runtime.run_command import add_run_arguments, run_command
 
 INTERRUPTED = 130

@@ -3,7 +3,7 @@
 After step t the lead of the first class over the second is compared with a unit of what may still
 change: the spread of the logits, or how much they have changed since the check before. The image
 leaves if lead / unit is at least the threshold of that step. Thresholds are tuned at conversion
-(``onnx2snn.tune_exit``) and stored in the file.
+(``onnx2snn.tuning.tune_exit``) and stored in the file.
 """
 
 from collections.abc import Mapping, Sequence

@@ -7,14 +7,19 @@ import numpy as np
 import onnx
 
 from onnx2snn_runtime.backends import Backend, Runner
-from onnx2snn_runtime.blocks import NotBlockedError, blocked_tensors, from_blocks, to_blocks
-from onnx2snn_runtime.fusing import fuse
-from onnx2snn_runtime.joins import join_concatenations
-from onnx2snn_runtime.narrowing import narrow
 from onnx2snn_runtime.neurons import Chunk, Place
-from onnx2snn_runtime.plan import Plan, Segment, Stateful
+from onnx2snn_runtime.planning.blocks import (
+    NotBlockedError,
+    blocked_tensors,
+    from_blocks,
+    to_blocks,
+)
+from onnx2snn_runtime.planning.fusing import fuse
+from onnx2snn_runtime.planning.joins import join_concatenations
+from onnx2snn_runtime.planning.narrowing import narrow
+from onnx2snn_runtime.planning.plan import Plan, Segment, Stateful
+from onnx2snn_runtime.planning.reuse import sole_readers
 from onnx2snn_runtime.replay import Replayer
-from onnx2snn_runtime.reuse import sole_readers
 from onnx2snn_runtime.state_memory import StateMemory
 
 Array = Any

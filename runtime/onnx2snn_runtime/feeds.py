@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from onnx2snn_runtime.dataset import ArrayDataset
+from onnx2snn_runtime.data.dataset import ArrayDataset
+from onnx2snn_runtime.data.input_preprocessing import Preprocessings, by_input
+from onnx2snn_runtime.data.inputs import open_inputs
+from onnx2snn_runtime.data.preprocessing import Preprocessing
 from onnx2snn_runtime.errors import DataError, UsageError
-from onnx2snn_runtime.input_preprocessing import Preprocessings, by_input
-from onnx2snn_runtime.inputs import open_inputs
-from onnx2snn_runtime.plan import Shape
-from onnx2snn_runtime.preprocessing import Preprocessing
+from onnx2snn_runtime.planning.plan import Shape
 
 Array = Any
 Images = Array | Mapping[str, Array] | str | os.PathLike[str]

@@ -14,13 +14,13 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx2snn_runtime.beside import array_of
 from onnx2snn_runtime.errors import (
     DataError,
     Finding,
     ModelError,
     UnsupportedError,
 )
+from onnx2snn_runtime.files.beside import array_of
 from onnx2snn_runtime.ops import OPERATORS, Array, Call
 from onnx2snn_runtime.program import Body, Run, Step, bind, captured, mark_dead
 

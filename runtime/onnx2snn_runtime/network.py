@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from onnx2snn_runtime.backends import EXACT, Backend, open_backend
-from onnx2snn_runtime.beside import kept_alive
+from onnx2snn_runtime.data.input_preprocessing import Preprocessings, from_document
 from onnx2snn_runtime.early_exit import ExitRule, run_batch
 from onnx2snn_runtime.engine import Engine, Observer
 from onnx2snn_runtime.errors import BackendError, UsageError
@@ -22,12 +22,12 @@ from onnx2snn_runtime.feeds import (
     check_feeds,
     check_timesteps,
 )
-from onnx2snn_runtime.files import load_model
+from onnx2snn_runtime.files.beside import kept_alive
+from onnx2snn_runtime.files.models import load_model
 from onnx2snn_runtime.format import read_metadata
-from onnx2snn_runtime.input_preprocessing import Preprocessings, from_document
 from onnx2snn_runtime.parts import Answer, Feeds, count_images, run_in_parts, window
-from onnx2snn_runtime.plan import Plan, Shape, Stateful, tensor_shape
-from onnx2snn_runtime.planner import make_plan
+from onnx2snn_runtime.planning.plan import Plan, Shape, Stateful, tensor_shape
+from onnx2snn_runtime.planning.planner import make_plan
 
 Array = Any
 Watching = TypeVar("Watching", bound=Observer)

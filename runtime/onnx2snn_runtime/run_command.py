@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnx2snn_runtime.files.limits import add_limit_arguments
 from onnx2snn_runtime.json_form import to_json
-from onnx2snn_runtime.limits import add_limit_arguments
 from onnx2snn_runtime.naming import free_name
 
 if TYPE_CHECKING:
-    from onnx2snn_runtime.input_preprocessing import Preprocessings
-    from onnx2snn_runtime.inputs import InputData
+    from onnx2snn_runtime.data.input_preprocessing import Preprocessings
+    from onnx2snn_runtime.data.inputs import InputData
     from onnx2snn_runtime.network import Network
 
 MANY_TIMESTEPS = 4096
@@ -127,10 +127,10 @@ def run_command(options: argparse.Namespace) -> int:
         UsageError: a number is out of range.
         DataError: the data does not fit the network.
     """
+    from onnx2snn_runtime.data.input_preprocessing import parse_all
+    from onnx2snn_runtime.data.inputs import open_inputs
     from onnx2snn_runtime.errors import UsageError  # here, so that --help stays fast
-    from onnx2snn_runtime.files import check_writable, write_bytes_atomic
-    from onnx2snn_runtime.input_preprocessing import parse_all
-    from onnx2snn_runtime.inputs import open_inputs
+    from onnx2snn_runtime.files.models import check_writable, write_bytes_atomic
 
     check_backend_arguments(options)
     if options.timesteps is not None and options.timesteps < 1:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from onnx2snn_runtime.backends import Backend
-from onnx2snn_runtime.plan import Plan
+from onnx2snn_runtime.planning.plan import Plan
 
 Array = Any
 States = dict[str, Array]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 import onnx2snn
 from onnx2snn_runtime.backends import onnxruntime_backend, open_backend
 from onnx2snn_runtime.backends.blocked_models import with_blocks
-from onnx2snn_runtime.blocks import NotBlockedError, from_blocks, to_blocks
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.neurons import FAMILIES, Chunk, Signature
+from onnx2snn_runtime.planning.blocks import NotBlockedError, from_blocks, to_blocks
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("numba", reason="numba is not installed")

@@ -18,14 +18,14 @@ from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime import backends
 from onnx2snn_runtime.backends import backend_classes, open_backend
 from onnx2snn_runtime.backends.cupy_backend import CupyBackend
-from onnx2snn_runtime.data import open_data
+from onnx2snn_runtime.data.preprocessing import Preprocessing
+from onnx2snn_runtime.data.sources import open_data
 from onnx2snn_runtime.early_exit import SPREAD, ExitRule, lead, run_batch, unit_of
 from onnx2snn_runtime.errors import BackendError, UsageError
-from onnx2snn_runtime.files import load_model
+from onnx2snn_runtime.files.models import load_model
 from onnx2snn_runtime.gpu import ColumnsEngine
 from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.preprocessing import Preprocessing
-from onnx2snn_runtime.schedule import DeviceSchedule, Footprint
+from onnx2snn_runtime.planning.schedule import DeviceSchedule, Footprint
 
 SIZE = (3, 8, 8)
 IMAGES = networks.images(6, shape=SIZE)

@@ -11,12 +11,12 @@ from strict_arrays import HostDevice
 
 import onnx2snn
 from onnx2snn_runtime.backends.cupy_backend import CupyBackend
-from onnx2snn_runtime.files import load_model
-from onnx2snn_runtime.fusing import fuse
+from onnx2snn_runtime.files.models import load_model
 from onnx2snn_runtime.gpu import ColumnsEngine
 from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.plan import Segment
-from onnx2snn_runtime.planner import make_plan
+from onnx2snn_runtime.planning.fusing import fuse
+from onnx2snn_runtime.planning.plan import Segment
+from onnx2snn_runtime.planning.planner import make_plan
 
 IMAGES = networks.images(3)
 STEPS = [1, 3, 4]

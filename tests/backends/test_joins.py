@@ -7,7 +7,7 @@ import pytest
 import onnx2snn
 from onnx2snn_runtime.backends.onnxruntime_backend import OnnxruntimeBackend
 from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.plan import Segment
+from onnx2snn_runtime.planning.plan import Segment
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("numba", reason="numba is not installed")

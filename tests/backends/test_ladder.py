@@ -33,12 +33,12 @@ from spiking_layers import (
 import onnx2snn
 from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime.backends import backend_classes, open_backend
-from onnx2snn_runtime.data import open_data
+from onnx2snn_runtime.data.preprocessing import Preprocessing
+from onnx2snn_runtime.data.sources import open_data
 from onnx2snn_runtime.engine import Observer
 from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.ops import OPERATORS
-from onnx2snn_runtime.preprocessing import Preprocessing
 
 WITHIN = 0.999  # share of neurons whose sums over T may differ by two thresholds at most
 TOLERANCE = 1e-4  # of values that are no spikes, relative to the largest

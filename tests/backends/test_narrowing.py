@@ -10,13 +10,13 @@ from strict_arrays import HostDevice, StrictDevice
 
 import onnx2snn
 from onnx2snn_runtime.backends.cupy_backend import CupyBackend
-from onnx2snn_runtime.fusing import fuse
 from onnx2snn_runtime.gpu import ColumnsEngine, CudnnEngine
 from onnx2snn_runtime.kernels import handles
-from onnx2snn_runtime.narrowing import narrow, powers_of_two
 from onnx2snn_runtime.network import Network
-from onnx2snn_runtime.plan import Segment
-from onnx2snn_runtime.planner import make_plan
+from onnx2snn_runtime.planning.fusing import fuse
+from onnx2snn_runtime.planning.narrowing import narrow, powers_of_two
+from onnx2snn_runtime.planning.plan import Segment
+from onnx2snn_runtime.planning.planner import make_plan
 
 IMAGES = networks.images(4)
 

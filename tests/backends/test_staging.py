@@ -6,14 +6,14 @@ import pytest
 from strict_arrays import StrictDevice
 
 import onnx2snn
-from onnx2snn.prefetch import prefetched
+from onnx2snn.evaluation.prefetch import prefetched
 from onnx2snn_runtime.backends.cupy_backend import CupyBackend
 from onnx2snn_runtime.backends.numpy_backend import NumpyBackend
-from onnx2snn_runtime.dataset import Part
+from onnx2snn_runtime.data.dataset import Part
+from onnx2snn_runtime.data.inputs import Piece
 from onnx2snn_runtime.errors import DataError
 from onnx2snn_runtime.gpu import ColumnsEngine
 from onnx2snn_runtime.gpu.staging import Staging
-from onnx2snn_runtime.inputs import Piece
 from onnx2snn_runtime.network import Network
 
 

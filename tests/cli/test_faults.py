@@ -16,8 +16,8 @@ import pytest
 from onnx2snn import convert
 from onnx2snn.cli import main
 from onnx2snn_runtime.errors import DataError, ModelError
-from onnx2snn_runtime.files import load_arrays, load_model
-from onnx2snn_runtime.limits import Limits, limited
+from onnx2snn_runtime.files.limits import Limits, limited
+from onnx2snn_runtime.files.models import load_arrays, load_model
 from onnx2snn_runtime.run_command import archive
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 import onnx2snn
 import onnx2snn_runtime
 from onnx2snn.commands import eval as eval_command
+from onnx2snn_runtime.data.inputs import open_inputs
 from onnx2snn_runtime.errors import DataError, UsageError
-from onnx2snn_runtime.inputs import open_inputs
 
 
 @pytest.fixture(scope="module")

@@ -170,7 +170,7 @@ def test_addresses_are_looked_at_first(folder, monkeypatch, address, error, word
 
 
 def test_versions_must_agree():
-    from onnx2snn.ray_crew import _Actor
+    from onnx2snn.evaluation.ray_crew import _Actor
 
     problem = _Actor().open(None, "0.0.1")
     assert isinstance(problem, BackendError)

@@ -13,7 +13,7 @@ import pytest
 from evaluations import write_evaluation
 
 from onnx2snn import evaluate
-from onnx2snn.journal import Journal, journal_path, make_key
+from onnx2snn.evaluation.journal import Journal, journal_path, make_key
 from onnx2snn_runtime.errors import StorageError, UsageError
 
 IMAGES = 1920
@@ -27,7 +27,7 @@ KILLER = """
 import json, os, pathlib, random, signal, sys, time
 import numpy, numba, onnxruntime
 import onnx2snn_runtime.backends.fused, onnx2snn_runtime.backends.onnxruntime_backend
-from onnx2snn.evaluation import evaluate
+from onnx2snn.evaluation.evaluate import evaluate
 model, data, kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
 chance = random.Random(0)
 killed = finished = 0
@@ -151,7 +151,7 @@ def test_junk_at_the_end_is_cut_off(folder, expected, junk):
 
 
 def test_a_batch_is_not_computed_twice(folder, expected, monkeypatch):
-    from onnx2snn.measurement import Measurement
+    from onnx2snn.evaluation.measurement import Measurement
 
     stopped_after(15, folder)
     counted = []
@@ -194,7 +194,7 @@ def test_the_journal_of_another_evaluation_is_refused(tmp_path):
 def test_two_processes_are_kept_apart(tmp_path):
     key = make_key({})
     code = (
-        "import sys\nfrom onnx2snn.journal import Journal\n"
+        "import sys\nfrom onnx2snn.evaluation.journal import Journal\n"
         f"with Journal({str(tmp_path / 'j')!r}, {key!r}):\n"
         "    print('ready', flush=True)\n    sys.stdin.read()\n"
     )
@@ -245,7 +245,7 @@ def test_signals_end_a_run_cleanly(folder, number, code):
 
 
 def test_networks_are_told_apart():
-    from onnx2snn.journal import model_digest
+    from onnx2snn.evaluation.journal import model_digest
 
     model = networks.small_cnn()
     other = onnx.ModelProto()

@@ -16,13 +16,13 @@ import pytest
 from evaluations import write_evaluation
 
 from onnx2snn import evaluate
-from onnx2snn.evaluation import Interrupted
-from onnx2snn.measurement import Comparison
-from onnx2snn.processes import ProcessCrew
-from onnx2snn.schedule import Job, Team
-from onnx2snn_runtime.dataset import Part
+from onnx2snn.evaluation.evaluate import Interrupted
+from onnx2snn.evaluation.measurement import Comparison
+from onnx2snn.evaluation.processes import ProcessCrew
+from onnx2snn.evaluation.schedule import Job, Team
+from onnx2snn_runtime.data.dataset import Part
+from onnx2snn_runtime.data.inputs import Piece
 from onnx2snn_runtime.errors import BackendError, DataError, UsageError
-from onnx2snn_runtime.inputs import Piece
 
 IMAGES = 120
 OPTIONS = {"timesteps": [1, 3], "batch_size": 8, "early_exit": True}
@@ -94,7 +94,7 @@ def test_a_batch_that_kills_is_named(folder):
 
 
 def convert_again(folder):
-    from onnx2snn_runtime.files import load_model
+    from onnx2snn_runtime.files.models import load_model
 
     return load_model(folder / "net.snn.onnx")
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from kernels.layers import Case, assert_equal, by_kernels, reference, splits
 
 from onnx2snn_runtime import kernels
-from onnx2snn_runtime.blocks import from_blocks, to_blocks
 from onnx2snn_runtime.kernels import pool
 from onnx2snn_runtime.neurons import FAMILIES, Chunk, Signature
 from onnx2snn_runtime.ops.registry import Call
 from onnx2snn_runtime.ops.windows import make_windows
+from onnx2snn_runtime.planning.blocks import from_blocks, to_blocks
 
 # the kernel shape is compiled in: a few, so that there is not much to compile
 SMALL = [(2,), (3,), (1, 1), (2, 2), (3, 3), (1, 4), (5, 2), (2, 2, 2), (3, 1, 2)]

@@ -7,7 +7,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
-from onnx2snn.stand_in import to_ann
+from onnx2snn.evaluation.stand_in import to_ann
 from onnx2snn_runtime.neurons import ACTIVATIONS
 
 SMOOTH = sorted(

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onnx2snn
-from onnx2snn.exit_score import exit_rule
-from onnx2snn.tune_exit import expected_loss, largest_fall, patient, replay, tune
+from onnx2snn.evaluation.exit_score import exit_rule
+from onnx2snn.tuning.tune_exit import expected_loss, largest_fall, patient, replay, tune
 from onnx2snn_runtime.early_exit import (
     CHANGE,
     SPREAD,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import onnx2snn
-from onnx2snn import exporters
+from onnx2snn import frameworks as exporters
 from onnx2snn.cli import main
 from onnx2snn_runtime.errors import ModelError, UsageError
 

@@ -8,7 +8,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
-from onnx2snn.diagnose import Evidence, cause
+from onnx2snn.verification.diagnose import Evidence, cause
 from onnx2snn_runtime.neurons import ACTIVATIONS
 
 

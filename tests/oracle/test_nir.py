@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from onnx2snn import convert
-from onnx2snn.nir_export import nir_bytes, to_nir, without_groups
+from onnx2snn.export.nir import nir_bytes, to_nir, without_groups
 from onnx2snn_runtime.errors import UnsupportedError
 
 nir = pytest.importorskip("nir", reason="needs the extra 'nir'")

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
-from onnx2snn.pool_first import pool_first, pool_last
+from onnx2snn.rewriting.pool_first import pool_first, pool_last
 
 POOL = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
 

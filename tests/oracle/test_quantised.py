@@ -7,7 +7,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
-from onnx2snn.stand_in import calibrated_ranges
+from onnx2snn.evaluation.stand_in import calibrated_ranges
 
 IMAGES = networks.images(64, seed=3)
 SOURCE = networks.small_cnn(2)

@@ -12,10 +12,10 @@ from passes.helpers import run
 from small_graphs import graphs
 
 import onnx2snn
-from onnx2snn.classify import classify, values_met
+from onnx2snn.evaluation.typical import typical_network
 from onnx2snn.passes import normalise, to_proto
-from onnx2snn.relays import with_relays
-from onnx2snn.typical import typical_network
+from onnx2snn.rewriting.classify import classify, values_met
+from onnx2snn.rewriting.relays import with_relays
 from onnx2snn_runtime import Network
 from onnx2snn_runtime.errors import UnsupportedError, UsageError
 

@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 import onnx2snn
-from onnx2snn import calibration_images
+from onnx2snn.calibration import images as calibration_images
 
 CIFAR = ("resnet20", "resnet32", "resnet56", "vgg_bn")
 EXPORTS = (

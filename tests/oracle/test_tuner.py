@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
-from onnx2snn.balance import rounded, step_name
+from onnx2snn.calibration.balance import rounded, step_name
 from onnx2snn.decision import expected_loss
 from onnx2snn.recipes import MAX_BURST, find_recipe
 from onnx2snn_runtime.errors import UsageError

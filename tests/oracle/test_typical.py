@@ -7,7 +7,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
-from onnx2snn.typical import MOST_STEPS, WITHIN, RoundMeasurement, typical_network
+from onnx2snn.evaluation.typical import MOST_STEPS, WITHIN, RoundMeasurement, typical_network
 from onnx2snn_runtime import Network
 from onnx2snn_runtime.errors import UsageError
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnx2snn import convert
-from onnx2snn.unroll import unroll_loop
+from onnx2snn.export.unroll import unroll_loop
 from onnx2snn_runtime.errors import ModelError
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the oracle is onnxruntime")

@@ -8,7 +8,7 @@ from passes import helpers
 
 import onnx2snn
 import onnx2snn_runtime
-from onnx2snn.unroll import unroll_loop
+from onnx2snn.export.unroll import unroll_loop
 from onnx2snn_runtime.errors import UnsupportedError, UsageError
 
 

@@ -130,7 +130,7 @@ def test_every_module_that_is_named_exists_and_every_module_is_named():
     for name in re.findall(r"`([\w/]+(?:\.py|/))`", table):
         if "/" in name.rstrip("/"):
             folder = ROOT / Path(name).parent
-        path = ROOT / name if (ROOT / name).exists() else folder / name
+        path = folder / Path(name).name
         assert path.exists(), name
         named.add(path)
     for package in (ROOT / "onnx2snn", ROOT / "runtime" / "onnx2snn_runtime"):

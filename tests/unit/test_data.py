@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnx2snn_runtime.data import Dataset, open_data
+from onnx2snn_runtime.data.inputs import open_inputs
+from onnx2snn_runtime.data.labels import labels_from_names
+from onnx2snn_runtime.data.preprocessing import PRESETS, Preprocessing
+from onnx2snn_runtime.data.sources import Dataset, open_data
 from onnx2snn_runtime.errors import DataError, Onnx2SnnError, UsageError
-from onnx2snn_runtime.inputs import open_inputs
-from onnx2snn_runtime.labels import labels_from_names
-from onnx2snn_runtime.preprocessing import PRESETS, Preprocessing
 
 GENERATOR = np.random.default_rng(0)
 FIRST = GENERATOR.integers(0, 256, (7, 3, 8, 10), dtype=np.uint8)  # [N,C,H,W]

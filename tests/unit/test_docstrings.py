@@ -105,6 +105,6 @@ def test_laws_name_their_source_and_formula(name):
 
 
 def test_estimates_name_their_source():
-    for name in ("energy", "conversion", "calibrate", "recipes"):
+    for name in ("energy.estimate", "conversion", "calibration.calibrate", "recipes"):
         assert importlib.import_module(f"onnx2snn.{name}").__doc__
-    assert SOURCE.search(importlib.import_module("onnx2snn.energy").__doc__)
+    assert SOURCE.search(importlib.import_module("onnx2snn.energy.estimate").__doc__)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import onnx2snn
-from onnx2snn.calibrate import RULES
+from onnx2snn.calibration.calibrate import RULES
 from onnx2snn.commands.ops import markdown, table
 from onnx2snn.recipes import RECIPES
 from onnx2snn_runtime.backends import backend_classes

@@ -8,10 +8,10 @@ from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
 import onnx2snn
-from onnx2snn.costs import multiplications
-from onnx2snn.fan_in import FanIn
-from onnx2snn.fan_out import FanOut
-from onnx2snn.synapses import weights_met
+from onnx2snn.energy.costs import multiplications
+from onnx2snn.energy.fan_in import FanIn
+from onnx2snn.energy.fan_out import FanOut
+from onnx2snn.energy.synapses import weights_met
 from onnx2snn_runtime.format import read_metadata
 
 

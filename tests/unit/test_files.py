@@ -24,10 +24,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx2snn_runtime import files
-from onnx2snn_runtime.disk import atomic_writer, keeping_files, shown
 from onnx2snn_runtime.errors import DataError, ModelError, Onnx2SnnError, StorageError, UsageError
-from onnx2snn_runtime.files import (
+from onnx2snn_runtime.files import models as files
+from onnx2snn_runtime.files.disk import atomic_writer, keeping_files, shown
+from onnx2snn_runtime.files.model_checks import (
+    NEWEST_IR_VERSION,
+    NEWEST_OPSET,
+    check_model,
+    check_with_onnx,
+)
+from onnx2snn_runtime.files.models import (
     check_writable,
     load_arrays,
     load_model,
@@ -36,13 +42,7 @@ from onnx2snn_runtime.files import (
     write_bytes_atomic,
     write_text_atomic,
 )
-from onnx2snn_runtime.model_checks import (
-    NEWEST_IR_VERSION,
-    NEWEST_OPSET,
-    check_model,
-    check_with_onnx,
-)
-from onnx2snn_runtime.wiring import is_sorted
+from onnx2snn_runtime.files.wiring import is_sorted
 
 pytest.importorskip("attacks", reason="the folder attacks/ is not beside tests/")
 from attacks import ATTACKS, external
@@ -374,7 +374,7 @@ def test_failing_rename_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 def test_killed_writers_leave_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "out.bin"
     script = (
-        "import sys; from onnx2snn_runtime.disk import write_bytes_atomic as write\n"
+        "import sys; from onnx2snn_runtime.files.disk import write_bytes_atomic as write\n"
         "write(sys.argv[1], b'a' * 3_000_000)\n"
         "print('ready', flush=True)\n"
         "while True:\n"

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnx2snn_runtime.errors import DataError, ModelError, UsageError
-from onnx2snn_runtime.input_preprocessing import (
+from onnx2snn_runtime.data.input_preprocessing import (
     by_input,
     from_document,
     parse_all,
@@ -14,8 +13,9 @@ from onnx2snn_runtime.input_preprocessing import (
     to_document,
     told,
 )
-from onnx2snn_runtime.inputs import open_inputs
-from onnx2snn_runtime.preprocessing import PRESETS, Preprocessing
+from onnx2snn_runtime.data.inputs import open_inputs
+from onnx2snn_runtime.data.preprocessing import PRESETS, Preprocessing
+from onnx2snn_runtime.errors import DataError, ModelError, UsageError
 
 NAMES = ["left", "right"]
 SHAPES = {"left": ("N", 3, 8, 8), "right": ("N", 3, 8, 8)}

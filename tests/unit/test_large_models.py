@@ -13,9 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 import onnx2snn
 import onnx2snn_runtime
 from onnx2snn.cli import main
-from onnx2snn_runtime import beside, files
+from onnx2snn_runtime import files
 from onnx2snn_runtime.backends import large_models, open_backend
 from onnx2snn_runtime.errors import ModelError
+from onnx2snn_runtime.files import beside
 
 IMAGES = networks.images(24, shape=(3, 8, 8))
 LARGE, KEPT = 40_000, 4_000

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnx2snn_runtime.data.preprocessing import PRESETS, Preprocessing, parse
 from onnx2snn_runtime.errors import DataError, ModelError, UsageError
-from onnx2snn_runtime.preprocessing import PRESETS, Preprocessing, parse
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 3, 5, 6), dtype=np.uint8)
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx2snn.schedule import MOST_TRIES, Crew, Event, Team
-from onnx2snn.totals import Totals, squares
-from onnx2snn_runtime.dataset import Part
+from onnx2snn.evaluation.schedule import MOST_TRIES, Crew, Event, Team
+from onnx2snn.evaluation.totals import Totals, squares
+from onnx2snn_runtime.data.dataset import Part
+from onnx2snn_runtime.data.inputs import Piece
 from onnx2snn_runtime.errors import BackendError, DataError
-from onnx2snn_runtime.inputs import Piece
 
 pytestmark = pytest.mark.filterwarnings("ignore:a worker died")
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
-from onnx2snn_runtime.schedule import CacheSchedule, Footprint, Schedule, default_memory
+from onnx2snn_runtime.planning.schedule import CacheSchedule, Footprint, Schedule, default_memory
 
 Array = Any
 EXACT = "fp32"

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from onnx2snn_runtime.blocks import NotBlockedError
 from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.nodes import attributes_of
+from onnx2snn_runtime.planning.blocks import NotBlockedError
 
 BLOCKED_DOMAIN = "com.microsoft.nchwc"
 PROBE_CHANNELS = 64

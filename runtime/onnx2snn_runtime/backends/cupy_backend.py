@@ -21,7 +21,7 @@ from onnx2snn_runtime.gpu.linear import replacements
 from onnx2snn_runtime.gpu.staging import Staging
 from onnx2snn_runtime.interpreter import Interpreter
 from onnx2snn_runtime.neurons import Chunk, StatefulOperator
-from onnx2snn_runtime.schedule import DeviceSchedule, Footprint, Schedule
+from onnx2snn_runtime.planning.schedule import DeviceSchedule, Footprint, Schedule
 
 GRAPHS = "ONNX2SNN_CUDA_GRAPHS"  # environment variable, 1 turns them on
 USED_PERCENT = 60  # of the memory that is free; the rest is for columns, workspaces and the pool

@@ -6,8 +6,8 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from onnx2snn_runtime import beside
-from onnx2snn_runtime.tensor_checks import byte_count
+from onnx2snn_runtime.files import beside
+from onnx2snn_runtime.files.tensor_checks import byte_count
 
 _PLACE = "beside"
 

@@ -1,7 +1,7 @@
 // Geometry of lateral-inhibition pooling: windows over up to three axes.
 //
 // A plane [size0, size1, size2, block] is one image and one channel, or one block of channels that
-// lie side by side (see blocks.py); one and two axes are three with sizes of 1 in front.
+// lie side by side (see planning/blocks.py); one and two axes are three with sizes of 1 in front.
 #pragma once
 
 #include "functions.h"

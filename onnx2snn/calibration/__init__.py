@@ -1,0 +1,1 @@
+"""What calibration images tell of each layer, and the thresholds that follow."""

@@ -1,0 +1,1 @@
+"""The spiking network beside the ANN on data, layer by layer."""

@@ -1,0 +1,1 @@
+"""What spikes and values cost: weights that they meet, operations, energy."""

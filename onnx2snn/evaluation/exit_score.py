@@ -1,0 +1,70 @@
+"""What early exit saves and what it loses on a data set."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from onnx2snn.evaluation.totals import Totals
+from onnx2snn_runtime.early_exit import ExitRule, distribution
+from onnx2snn_runtime.errors import UsageError
+from onnx2snn_runtime.network import Network
+
+Array = Any
+
+
+class EarlyExitScore:
+    """Compares early exit with the last step of its rule, batch by batch.
+
+    Raises:
+        UsageError: the file holds no rule.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.rule = network, exit_rule(network)
+
+    def add(
+        self, totals: Totals, feeds: Mapping[str, Array], ann: Array, labels: Array | None
+    ) -> None:
+        """Run one batch both ways; ``ann`` [N,K] is the answer of the ANN."""
+        early = self.network.run(feeds, early_exit=True)
+        last = self.network.run(feeds, self.rule.steps[-1])
+        answer, expected = early.logits.argmax(axis=1), ann.argmax(axis=1)
+        totals.count("exit/agree", int((answer == expected).sum()))
+        totals.count("exit/agree_last", int((last.logits.argmax(axis=1) == expected).sum()))
+        if labels is not None:
+            totals.count("exit/right", int((answer == labels).sum()))
+        for step, count in distribution(np.asarray(early.exit_steps).tolist()).items():
+            totals.count(f"exit_steps/{step}", count)
+
+
+def exit_rule(network: Network) -> ExitRule:
+    """The rule of a network.
+
+    Raises:
+        UsageError: the file holds none.
+    """
+    rule = network.exit_rule
+    if rule is None:
+        raise UsageError(
+            "--early-exit: the file holds no rule for it",
+            advice="convert again, with calibration images; the network must tell classes",
+        )
+    return rule
+
+
+def exit_document(rule: ExitRule, totals: Totals) -> dict[str, Any]:
+    """Steps taken, accuracy and agreement in percent, loss in points of agreement."""
+    used = totals.table("exit_steps")
+    agree, count = totals.counted("exit/agree"), totals.images
+    right = 100.0 * totals.counted("exit/right") / count
+    return {
+        "mean_t": sum(step * images for step, images in used) / count,
+        "distribution": {str(step): images for step, images in used},
+        "accuracy": right if totals.truths["labelled"] else None,
+        "agreement": 100.0 * agree / count,
+        "last_t": rule.steps[-1],
+        "loss": 100.0 * (totals.counted("exit/agree_last") - agree) / count,
+        "stated_loss": rule.stated_loss,
+        "unit": rule.unit,
+    }

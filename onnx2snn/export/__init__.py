@@ -1,0 +1,1 @@
+"""Other forms of a spiking network: one ONNX Loop, a NIR graph."""
