@@ -11,11 +11,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types clean check-python
+.PHONY: help demo test check lint types clean check-python
 
 help:
 	@echo "make demo    convert and run the embedded model"
 	@echo "make test    run all tests                        (PYTEST_ARGS='-k pool' for some)"
+	@echo "make check   style, types and the quick tests, while working"
 	@echo "make lint    ruff check, ruff format, import contracts"
 	@echo "make types   mypy --strict"
 	@echo "make clean   remove the environments, caches and built files"
@@ -28,6 +29,9 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+check: lint types
+	@$(BIN)/python -m pytest -n auto tests/unit tests/passes $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
