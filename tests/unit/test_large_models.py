@@ -13,10 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 import onnx2snn
 import onnx2snn_runtime
 from onnx2snn.cli import main
-from onnx2snn_runtime import files
 from onnx2snn_runtime.backends import large_models, open_backend
 from onnx2snn_runtime.errors import ModelError
-from onnx2snn_runtime.files import beside
+from onnx2snn_runtime.files import beside, models
 
 IMAGES = networks.images(24, shape=(3, 8, 8))
 LARGE, KEPT = 40_000, 4_000
@@ -93,11 +92,11 @@ def test_weights_leave_the_message_and_the_model_computes_the_same(is_large):
 
 def test_external_data_is_mapped_and_never_copied(is_large, tmp_path):
     path = write(wide(), tmp_path / "net.onnx")
-    loaded = files.load_model(path)
+    loaded = models.load_model(path)
     names = held(loaded)
     assert names
     assert loaded.ByteSize() < KEPT + 10_000
-    again = files.load_model(path)
+    again = models.load_model(path)
     for tensor, same in zip(loaded.graph.initializer, again.graph.initializer, strict=True):
         expected = next(t for t in wide().graph.initializer if t.name == tensor.name)
         np.testing.assert_array_equal(beside.array_of(tensor), numpy_helper.to_array(expected))
@@ -121,7 +120,7 @@ def test_the_file_is_the_same_byte_for_byte(case, backend, tmp_path, monkeypatch
     if backend == "onnxruntime":
         pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     path = write(wide(**case), tmp_path / "net.onnx")
-    monkeypatch.setattr(files, "MAX_SINGLE_FILE_BYTES", LARGE)
+    monkeypatch.setattr(models, "MAX_SINGLE_FILE_BYTES", LARGE)
     written = []
     for limit in (10**9, LARGE):
         monkeypatch.setattr(beside, "LARGE_MODEL", limit)
@@ -152,7 +151,7 @@ def rounded(document):
 def test_commands_take_a_large_network(is_large, tmp_path, monkeypatch, capsys):
     """Converted, evaluated with workers and a journal, compared, unrolled; by onnxruntime alone."""
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    monkeypatch.setattr(files, "MAX_SINGLE_FILE_BYTES", LARGE)
+    monkeypatch.setattr(models, "MAX_SINGLE_FILE_BYTES", LARGE)
     path, spiking = write(wide(norm=True), tmp_path / "net.onnx"), tmp_path / "net.snn.onnx"
     np.savez(tmp_path / "data.npz", images=IMAGES, labels=np.arange(24) % 4)
     data = str(tmp_path / "data.npz")
@@ -246,7 +245,7 @@ def test_mapped_data_passes_the_same_gate(is_large, change, tmp_path):
     path = write(wide(), folder / "net.onnx")
     tampered(path, CHANGES[change])
     with pytest.raises(ModelError):
-        files.load_model(path)
+        models.load_model(path)
 
 
 def test_values_that_are_not_finite_are_found_where_they_lie(is_large, tmp_path):
@@ -256,7 +255,7 @@ def test_values_that_are_not_finite_are_found_where_they_lie(is_large, tmp_path)
     array[3, 4] = np.nan
     largest.CopyFrom(numpy_helper.from_array(array, largest.name))
     with pytest.raises(ModelError, match="1 NaN"):
-        files.load_model(write(model, tmp_path / "net.onnx"))
+        models.load_model(write(model, tmp_path / "net.onnx"))
 
 
 @pytest.mark.parametrize("place", ["file:1.2.3.4", "memory:0", "/etc/passwd", "beside"])
