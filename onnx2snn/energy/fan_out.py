@@ -1,7 +1,8 @@
 """The fan-out of neurons: the weights that a spike meets up to the next weighted operator.
 
 It is found by sending ones backwards: from the output of a weighted operator through weights
-replaced by (weight ≠ 0), then back through the affine nodes in between.
+replaced by (weight ≠ 0), then back through the affine nodes in between. Where several ways lead to
+the same weight, as through two average pools in a row, each way counts.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -19,10 +20,11 @@ from onnx2snn_runtime.format import DOMAIN
 from onnx2snn_runtime.neurons import parse_node
 from onnx2snn_runtime.nodes import attributes_of, run_node
 from onnx2snn_runtime.ops import OPERATORS, Law
+from onnx2snn_runtime.ops.behaviour import is_affine
 from onnx2snn_runtime.planning.weighted import is_weighted, is_window_sum
 
 Array = NDArray[np.float64]
-_AFFINE = (Law.AFFINE, Law.AFFINE_ONE, Law.AFFINE_FIRST, Law.AFFINE_FLOATS)
+_FLOAT = (onnx.TensorProto.FLOAT, onnx.TensorProto.UNDEFINED)
 
 
 class FanOut:
@@ -65,6 +67,13 @@ class FanOut:
             known = (name in self.weights or name in self.makers for name in node.input if name)
             if node.op_type in ("Shape", "Size") or all(known):
                 self.makers.update(dict.fromkeys(node.output, node))
+        values = [*model.graph.value_info, *model.graph.input, *model.graph.output]
+        self.types = {value.name: value.type.tensor_type.elem_type for value in values}
+        self.moving: set[str] = set()  # tensors that change from step to step
+        for node in model.graph.node:
+            is_static = node.output[0] in self.makers
+            if node.domain == DOMAIN or not (is_static or self.moving.isdisjoint(node.input)):
+                self.moving.update(node.output)
         self.statics: dict[str, Any] = {}
         self.known: dict[str, Array] = {}
 
@@ -109,34 +118,43 @@ class FanOut:
         total = np.zeros(self.shapes[tensor])
         if node.output[0] in self.graded:
             return total + self.of_arrival(node.output[0], total.size)
-        entry = OPERATORS.get(node.op_type)
-        if entry is None or entry.law not in _AFFINE:
+        if not self.hands_on(node, tensor):
             return total
-        after = self.of(node.output[0])
-        for index, name in enumerate(node.input):
-            if name == tensor:
-                total = total + self.back(node, index, after)
+        for output in node.output:
+            if output in self.readers:
+                for index, name in enumerate(node.input):
+                    if name == tensor:
+                        total = total + self.back(node, index, output)
         return total
 
-    def back(self, node: NodeProto, index: int, after: Array) -> Array:
-        """Fan-out behind an affine node brought back to its input ``index``."""
+    def hands_on(self, node: NodeProto, tensor: str) -> bool:
+        """Whether spikes pass a node: it is affine in what moves, and tells more than a shape."""
+        entry = OPERATORS.get(node.op_type)
+        if entry is None or entry.law is Law.SHAPE:
+            return False
+        moving = [i for i, name in enumerate(node.input) if name in self.moving or name == tensor]
+        return is_affine(node, moving, lambda name: self.types.get(name, 0) in _FLOAT)
+
+    def back(self, node: NodeProto, index: int, output: str) -> Array:
+        """Fan-out behind an output of an affine node, brought back to input ``index``."""
+        after = self.of(output)
         shape = self.shapes[node.input[index]]
         rule = _average if is_window_sum(node, self.weights) else _BACK.get(node.op_type)
         if rule is not None:
             return rule(self, node, shape, after)
-        return self.back_by_positions(node, index, shape, after)
+        return self.back_by_positions(node, index, output, after)
 
-    def back_by_positions(
-        self, node: NodeProto, index: int, shape: tuple[int, ...], after: Array
-    ) -> Array:
+    def back_by_positions(self, node: NodeProto, index: int, output: str, after: Array) -> Array:
         """Nodes that only move elements: run them on element numbers, add up what arrives."""
+        shape = self.shapes[node.input[index]]
         size = int(np.prod(shape))
         numbers = np.arange(1, size + 1, dtype=np.float64).reshape(shape)
 
         def moving(i: int) -> Array:
             return numbers if i == index else np.zeros(self.shapes[node.input[i]])
 
-        result, *_ = self.run(node, moving)
+        made = [name for name in node.output if name]
+        result = self.run(node, moving)[made.index(output)]
         moved = np.rint(result).astype(np.int64).reshape(-1)
         total = np.zeros(size + 1)
         np.add.at(total, np.clip(moved, 0, size), np.broadcast_to(after, after.shape).reshape(-1))

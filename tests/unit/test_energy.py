@@ -407,3 +407,46 @@ def test_counting_takes_no_longer_where_a_graph_has_many_ways():
     model = onnx2snn.convert(source, calibration=images)
     found = onnx2snn.evaluate(model, images, timesteps=1)["steps"][0]
     assert found["synops_per_image"] > 0
+
+
+def parted(b, x, with_split):
+    """The two halves of the channels of x."""
+    if with_split:
+        half = b.constant([2, 2])
+        b.nodes.append(networks.helper.make_node("Split", [x, half], ["low", "high"], axis=1))
+        return ["low", "high"]
+    bounds = [(0, 2), (2, 4)]
+    return [b.add("Slice", [x, *(b.constant([n]) for n in (*pair, 1))]) for pair in bounds]
+
+
+def test_every_output_of_a_split_counts():
+    """ShuffleNet, Res2Net and the like part their channels."""
+    images = networks.images(16)
+    found = []
+    for with_split in (True, False):
+        b = networks.Builder(2)
+        x = b.add("Relu", [b.conv("input", 3, 4)])
+        x = b.add("Concat", [b.conv(part, 2, 3) for part in parted(b, x, with_split)], axis=1)
+        x = b.add("Relu", [x])
+        x = b.add("Flatten", [b.add("GlobalAveragePool", [x])])
+        source = b.model(b.add("Gemm", [x, b.weight(3, 6)], transB=1), [3])
+        model = onnx2snn.convert(source, calibration=images)
+        found.append(onnx2snn.evaluate(model, images, timesteps=[1, 2])["steps"])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("op", ["Div", "Mul", "MatMul"])
+def test_a_tail_behind_a_product_of_two_signals_is_multiplied_once(op):
+    b = networks.Builder(2)
+    x = b.add("Relu", [b.conv("input", 3, 4)])
+    soft = b.add("Softmax", [x], axis=1)
+    x = b.add("Flatten", [b.add(op, [x, soft])])
+    source = b.model(b.add("Gemm", [x, b.weight(5, 256)], transB=1), [5])
+    images = networks.images(16)
+    model = onnx2snn.convert(source, calibration=images)
+    found = onnx2snn.evaluate(model, images, timesteps=[1, 4])
+    head = multiplications(model.ann)
+    assert sum(head.values()) == found["ann"]["macs_per_image"]
+    for step in found["steps"]:
+        assert step["synops_per_image"] == 0
+        assert step["energy_uj"] == pytest.approx(found["ann"]["energy_uj"])
