@@ -57,6 +57,8 @@ class Opset(Pass):
         for value in model.graph.outputs:
             value.shape = None
         for node in ir.traversal.RecursiveGraphIterator(model.graph):
+            if is_op(node, "Pad") and node.attributes.get_string("mode", "constant") != "constant":
+                node.attributes.pop("value", None)  # onnx would keep it, and nobody reads it
             for output in node.outputs:
                 output.shape = None
         try:

@@ -33,8 +33,8 @@ from onnx2snn.preparation import batch_size
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends import Backend
 from onnx2snn_runtime.early_exit import (
-    CHANGE,
     SPREAD,
+    UNITS,
     ExitRule,
     check_steps,
     lead,
@@ -119,7 +119,7 @@ def tune(
         return rule and replace(rule, probabilities=True)
     here = stated_loss / unseen_factor(ann, labels)
     found = []
-    for unit in (CHANGE, SPREAD):
+    for unit in UNITS:
         rule = _search(unit, by_step, ann, here)
         if rule is not None:
             worth = {step: by_step[step] for step in _worth_a_check(rule, by_step)}

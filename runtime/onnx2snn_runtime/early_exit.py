@@ -1,8 +1,9 @@
 """Early exit: an image leaves the batch once its decision is stable.
 
-After step t the lead of the first class over the second is compared with a unit of what may still
-change: the spread of the logits, or how much they have changed since the check before. The image
-leaves if lead / unit is at least the threshold of that step. Thresholds are tuned at conversion
+After step t the lead of the first class over the second is compared with a unit: one logit, or what
+may still change: the spread of the logits, or how much they have changed since the check before. (Of
+two classes the lead is twice the spread, so that only a logit tells images apart.) The image leaves
+if lead / unit is at least the threshold of that step. Thresholds are tuned at conversion
 (``onnx2snn.tuning.tune_exit``) and stored in the file.
 """
 
@@ -16,7 +17,7 @@ from onnx2snn_runtime.engine import Engine
 from onnx2snn_runtime.errors import ModelError
 
 Array = Any
-SPREAD, CHANGE = "spread", "change"
+LOGIT, SPREAD, CHANGE = UNITS = ("logit", "spread", "change")
 SMALLEST_UNIT = 1e-12
 SMALLEST_PROBABILITY = 1e-7
 
@@ -26,8 +27,9 @@ class ExitRule:
     """When an image may leave.
 
     Attributes:
-        unit: ``spread``: standard deviation of an image's logits; ``change``: largest change of a
-            logit, less the mean change, since the check before (from zero at the first check).
+        unit: ``logit``: one; ``spread``: standard deviation of an image's logits; ``change``:
+            largest change of a logit, less the mean change, since the check before (from zero at
+            the first check).
         steps: steps after which it is checked, rising; at the last one every image leaves.
         thresholds: lead / unit from which an image leaves, one for each of ``steps``.
         stated_loss: points of accuracy that the rule was expected to cost at most.
@@ -67,7 +69,7 @@ class ExitRule:
         rising = all(a < b for a, b in zip((0, *rule.steps), rule.steps, strict=False))
         if not rule.steps or not rising or len(rule.steps) != len(rule.thresholds):
             raise ModelError("the exit rule in the file is damaged: its steps do not rise")
-        if rule.unit not in (SPREAD, CHANGE):
+        if rule.unit not in UNITS:
             raise ModelError(f"the exit rule in the file has an unknown unit: {rule.unit!r}")
         return rule
 
@@ -94,6 +96,8 @@ def lead(logits: Array) -> Array:
 def unit_of(kind: str, logits: Array, before: Array | None) -> Array:
     """What a lead is measured in, [N]."""
     now = np.asarray(logits, np.float64)
+    if kind == LOGIT:
+        return np.ones(len(now))
     if kind == SPREAD:
         return np.maximum(now.std(axis=1), SMALLEST_UNIT)
     change = now if before is None else now - before

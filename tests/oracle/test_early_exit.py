@@ -14,7 +14,9 @@ from onnx2snn.evaluation.exit_score import exit_rule
 from onnx2snn.tuning.tune_exit import expected_loss, largest_fall, patient, replay, tune
 from onnx2snn_runtime.early_exit import (
     CHANGE,
+    LOGIT,
     SPREAD,
+    UNITS,
     ExitRule,
     check_steps,
     lead,
@@ -42,7 +44,7 @@ def with_rule(model, *, threads=2, memory=None, **changes):
     return Network(copy, threads=threads, memory=memory)
 
 
-@pytest.mark.parametrize("unit", [SPREAD, CHANGE])
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("threshold", [0.0, 0.7, 1e9])
 def test_an_image_leaves_with_the_answer_of_its_step(converted, unit, threshold):
     steps = [1, 2, 3, 5, 8]
@@ -65,6 +67,7 @@ def test_an_image_leaves_with_the_answer_of_its_step(converted, unit, threshold)
         two = np.sort(logits, axis=1)[:, -2:]
         moved = logits - before
         size = {
+            LOGIT: 1.0,
             SPREAD: logits.std(axis=1),
             CHANGE: np.abs(moved - moved.mean(axis=1, keepdims=True)).max(axis=1),
         }[unit]
@@ -99,9 +102,25 @@ def test_probabilities_get_the_rule_of_their_logits():
     assert np.array_equal(
         rule.stable(first, answers[first], None), plain.stable(first, by_step[first], None)
     )
-    if plain.unit == SPREAD:
+    if plain.unit != CHANGE:
         assert rule.thresholds == pytest.approx(plain.thresholds, rel=1e-3)
     assert ExitRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+
+
+def test_of_two_classes_the_sure_images_leave_first():
+    """Their lead is twice their spread, whatever it is."""
+    generator = np.random.default_rng(3)
+    ann = generator.normal(0, 3, (400, 2)).astype(np.float32)
+    by_step = {
+        step: ann + generator.normal(0, 0.5 / step, ann.shape).astype(np.float32)
+        for step in (1, 2, 4, 8)
+    }
+    rule = tune(by_step, ann, 0.3, ann.argmax(axis=1))
+    first = rule.steps[0]
+    leaves = rule.stable(first, by_step[first], None)
+    assert first < 8
+    assert 0.2 < leaves.mean() < 1
+    assert lead(by_step[first])[leaves].min() >= lead(by_step[first])[~leaves].max()
 
 
 @pytest.mark.parametrize("memory", [None, 1, 2**16])

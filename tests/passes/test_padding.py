@@ -172,3 +172,15 @@ def test_pad_with_two_readers_stays():
     )
     _, notes = normal(source)
     assert has(notes, "several readers")
+
+
+@pytest.mark.parametrize("opset", [7, 10])
+@pytest.mark.parametrize("mode", ["reflect", "edge", "constant"])
+def test_old_padding_may_state_a_value_that_nobody_reads(opset, mode):
+    source = model(
+        "agraph (float[N,3,6,6] x) => (float[N,4,9,7] y)"
+        f'{{a = Pad<mode="{mode}", pads=[0,0,2,0,0,0,1,1], value=0.5>(x) y = Conv(a, w)}}',
+        opset=opset, ir_version=6, w=random(4, 3, 1, 1),
+    )  # fmt: skip
+    proto, _ = normal(source)
+    assert attributes(proto, "Pad").get("value") is None
