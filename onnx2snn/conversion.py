@@ -154,7 +154,7 @@ def convert(
     exit_rule = tune_on(source, network, built.spiking, settings, engine, decides, exit_loss)
     result = SpikingModel(
         built.spiking, network, settings, built.placed, built.thresholds, check, notes, tuning,
-        built.record, [*source.notes, *filter(None, [remark])],
+        built.record, [*source.notes, *filter(None, [remark])], exit_rule,
     )  # fmt: skip
     write_metadata(built.spiking, {
         **result.record(),
@@ -164,7 +164,6 @@ def convert(
         "source_sha256": given.sha256,
         "calibration": preparation.record(),
         "typical": preparation.typical,
-        "early_exit": exit_rule.to_json() if exit_rule else None,
     })  # fmt: skip
     warn(shortcomings(result, preparation, target_drop))
     return result

@@ -17,6 +17,7 @@ from onnx2snn.rewriting.classify import Placed, Role
 from onnx2snn.rewriting.work import Work, measure_work
 from onnx2snn.tuning.tune import Tuning
 from onnx2snn.verification.verify import Check
+from onnx2snn_runtime.early_exit import ExitRule
 from onnx2snn_runtime.files.beside import kept_alive
 from onnx2snn_runtime.files.models import save_model
 from onnx2snn_runtime.format import FORMAT_VERSION
@@ -76,6 +77,7 @@ class SpikingModel:
         tuning: what the tuner tried and chose, or None.
         integer: bits and proven steps of a network in whole numbers, or None.
         remarks: what was noticed about the calibration images.
+        exit_rule: when images may leave early, or None.
     """
 
     proto: onnx.ModelProto
@@ -88,6 +90,7 @@ class SpikingModel:
     tuning: Tuning | None = None
     integer: dict[str, Any] | None = None
     remarks: list[str] = field(default_factory=list)
+    exit_rule: ExitRule | None = None
 
     def __post_init__(self) -> None:
         """Keep what lies beside the messages."""
@@ -104,6 +107,7 @@ class SpikingModel:
             "layers": [layer.as_dict() for layer in self.layers],
             "tuning": self.tuning.as_dict() if self.tuning else None,
             "work": self.work.as_dict(),
+            "early_exit": self.exit_rule.to_json() if self.exit_rule else None,
             "notes": [str(note) for note in self.notes],
             "verified": self.check.passed,
         }
@@ -193,6 +197,8 @@ class SpikingModel:
             *hints,
             f"check: {self.check.text}",
         ]
+        if self.exit_rule is not None:
+            lines.append(f"early exit: {self.exit_rule.text}")
         if self.integer is not None:
             lines.insert(1, described(self.integer))
         return "\n".join(lines)

@@ -201,6 +201,7 @@ def document(result: SpikingModel, output: Path | None, warned: list[str]) -> di
             "images": result.check.images,
         },
         "tuning": result.tuning.as_dict() if result.tuning else None,
+        "early_exit": result.exit_rule.to_json() if result.exit_rule else None,
         "notes": [*map(str, result.notes), *result.remarks],
         "warnings": warned,
     }

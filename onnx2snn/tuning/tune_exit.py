@@ -92,7 +92,10 @@ def tune_on(
             break
     by_step = {step: np.concatenate([part[step] for part in parts]) for step in steps}
     answer_of_ann = np.concatenate(expected)
-    return tune(by_step, answer_of_ann, stated_loss, source.labels(len(answer_of_ann)))
+    rule = tune(by_step, answer_of_ann, stated_loss, source.labels(len(answer_of_ann)))
+    if rule is None or rule.leaves_early:
+        return rule
+    return patient(recipe.recommended_timesteps, len(answer_of_ann), stated_loss)
 
 
 def tune(

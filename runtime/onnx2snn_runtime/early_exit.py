@@ -1,9 +1,9 @@
 """Early exit: an image leaves the batch once its decision is stable.
 
 After step t the lead of the first class over the second is compared with a unit: one logit, or what
-may still change: the spread of the logits, or how much they have changed since the check before. (Of
-two classes the lead is twice the spread, so that only a logit tells images apart.) The image leaves
-if lead / unit is at least the threshold of that step. Thresholds are tuned at conversion
+may still change: the spread of the logits, or how much they have changed since the check before.
+(Of two classes the lead is twice the spread, so that only a logit tells images apart.) The image
+leaves if lead / unit is at least the threshold of that step. Thresholds are tuned at conversion
 (``onnx2snn.tuning.tune_exit``) and stored in the file.
 """
 
@@ -43,6 +43,19 @@ class ExitRule:
     stated_loss: float
     measured: Mapping[str, float]
     probabilities: bool = False
+
+    @property
+    def leaves_early(self) -> bool:
+        """Whether any image may leave before the last step."""
+        return len(self.steps) > 1
+
+    @property
+    def text(self) -> str:
+        """What to expect of it, for people."""
+        if not self.leaves_early:
+            return f"no rule is expected to cost at most {self.stated_loss:g} points of accuracy"
+        mean = self.measured.get("mean_t", float(self.steps[-1]))
+        return f"{mean:.2f} steps on average, for {self.stated_loss:g} points of accuracy at most"
 
     def to_json(self) -> dict[str, Any]:
         """The rule as JSON data."""

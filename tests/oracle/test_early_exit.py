@@ -247,6 +247,16 @@ def test_all_stay_to_the_end_where_no_rule_keeps_the_stated_loss():
     assert rule.measured == replay(rule, by_step, ann, np.ones(32, bool))
 
 
+def test_where_no_rule_is_found_all_stop_after_the_recommended_steps(monkeypatch):
+    """More of them would cost twice what a run without early exit does."""
+    monkeypatch.setattr("onnx2snn.tuning.tune_exit.LEVELS", [])
+    model = onnx2snn.convert(networks.small_cnn(), calibration=networks.images(64))
+    assert model.exit_rule.steps == (model.recipe.recommended_timesteps,)
+    assert not model.exit_rule.leaves_early
+    assert "early exit: no rule" in model.summary()
+    assert ExitRule.from_json(read_metadata(model.proto)["early_exit"]) == model.exit_rule
+
+
 def test_falls_by_hand():
     logits = np.array([[3.0, 1.0, 0.0]])
     final = np.array([[2.0, 2.5, 0.0]])
