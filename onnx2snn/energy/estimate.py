@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import NodeProto
 
 from onnx2snn.energy.costs import multiplications
 from onnx2snn.energy.fan_out import FanOut
@@ -57,7 +58,7 @@ class EnergyMeter:
             for name, count in self.macs_by_node.items()
             if name in tail and name not in reached
         )
-        self.threshold_of = self.shared_thresholds()
+        self.threshold_of = self.shared_thresholds(spiking.graph.node)
         self.neurons = sum(
             int(np.prod([s for s in unit.state_shapes[0] if isinstance(s, int)]))
             for unit in plan.stateful
@@ -70,12 +71,16 @@ class EnergyMeter:
         """Multiply-accumulates of the ANN per image."""
         return sum(self.macs_by_node.values())
 
-    def shared_thresholds(self) -> dict[str, NDArray[np.float64]]:
+    def shared_thresholds(self, nodes: Iterable[NodeProto]) -> dict[str, NDArray[np.float64]]:
         """Pooling layer to the thresholds of what it sends, where what it compares shares them."""
         sent: dict[str, NDArray[np.float64]] = {}  # tensor to the thresholds of its neurons, [1,*]
         shared = {}
-        for unit in self.plan.stateful:
-            if unit.operator.family == "LIPool":
+        units = {unit.output: unit for unit in self.plan.stateful}
+        for node in nodes:
+            unit = units.get(node.output[0])
+            if unit is None:
+                sent.update(self.connections.moved(node, sent))
+            elif unit.operator.family == "LIPool":
                 found = self.pooled_threshold(unit, sent)
                 if found is not None:
                     shared[unit.name] = sent[unit.output] = found

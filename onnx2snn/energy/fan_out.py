@@ -5,7 +5,7 @@ replaced by (weight ≠ 0), then back through the affine nodes in between. Where
 the same weight, as through two average pools in a row, each way counts.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -160,6 +160,14 @@ class FanOut:
         np.add.at(total, np.clip(moved, 0, size), np.broadcast_to(after, after.shape).reshape(-1))
         return total[1:].reshape(shape)
 
+    def moved(self, node: NodeProto, held: Mapping[str, Array]) -> dict[str, Array]:
+        """What the outputs of a node hold if it only moves elements of what is ``held``, [1,*]."""
+        moving = [name for name in node.input if name in self.moving]
+        if node.op_type not in MOVES or not moving or not all(name in held for name in moving):
+            return {}
+        results = self.run(node, lambda index: held[node.input[index]])
+        return dict(zip([name for name in node.output if name], results, strict=True))
+
     def run(self, node: NodeProto, moving: Callable[[int], Array]) -> list[Array]:
         """The node on other numbers; constants are zero unless they are whole numbers.
 
@@ -275,6 +283,8 @@ def _cumulative(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: A
     return result
 
 
+MOVES = ("Concat", "Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice",
+         "Split", "Gather", "DepthToSpace", "SpaceToDepth")  # fmt: skip
 _Rule = Callable[[FanOut, NodeProto, tuple[int, ...], Array], Array]
 ELEMENTWISE = ("Add", "Sub", "Sum", "Mul", "Div", "Neg", "Identity", "BatchNormalization",
                 "Dropout", "Cast", "Mean")  # fmt: skip

@@ -450,3 +450,42 @@ def test_a_tail_behind_a_product_of_two_signals_is_multiplied_once(op):
     for step in found["steps"]:
         assert step["synops_per_image"] == 0
         assert step["energy_uj"] == pytest.approx(found["ann"]["energy_uj"])
+
+
+@pytest.mark.parametrize("way", ["Concat", "Slice", "Transpose"])
+@pytest.mark.parametrize("recipe", ["fast", "paper"])
+def test_a_pool_behind_what_moves_neurons_sends_spikes(way, recipe):
+    """Each of its windows holds one channel, whose neurons share their threshold."""
+    weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+
+    def net(way):
+        def layer(part):
+            kernel = b.constant(part, np.float32)
+            return b.add("Relu", [b.add("Conv", ["input", kernel], pads=[1] * 4)])
+
+        b = networks.Builder(3)
+        if way == "Concat":
+            x = b.add("Concat", [layer(weight[:2]), layer(weight[2:])], axis=1)
+        elif way == "Slice":
+            bounds = [b.constant([number]) for number in (0, 4, 1)]
+            x = b.add("Slice", [layer(np.concatenate([weight, weight])), *bounds])
+        elif way == "Transpose":
+            x = b.add("Transpose", [layer(weight)], perm=[0, 1, 3, 2])
+        else:
+            x = layer(weight)
+        x = b.add("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
+        x = b.add("Relu", [b.conv(x, 4, 3, 1)])
+        x = b.add("Flatten", [b.add("GlobalAveragePool", [x])])
+        return b.model(b.add("Gemm", [x, b.weight(2, 3)], transB=1), [2])
+
+    images = networks.images(32)
+    found = [
+        onnx2snn.evaluate(
+            onnx2snn.convert(net(kind), calibration=images, recipe=recipe, per_channel=True),
+            images, timesteps=[4],
+        )["steps"][0]
+        for kind in (way, "none")
+    ]  # fmt: skip
+    assert found[0]["synops_per_image"] == pytest.approx(found[1]["synops_per_image"], rel=0.02)
+    if way != "Slice":  # where the convolution in the head is larger
+        assert found[0]["energy_uj"] == pytest.approx(found[1]["energy_uj"], rel=0.02)
