@@ -217,6 +217,11 @@ class LayerStatistics:
         size = 4 * sum(layer.neurons for layer in self.layers)
         return max(1, min(MAX_BATCH, BATCH_BYTES // max(1, size)))
 
+    def in_real_units(self, reference: Mapping[str, Array]) -> dict[str, Array]:
+        """What the ANN of a file in whole numbers tells of every tensor, of counts of spikes."""
+        worth = {layer.tensor: layer.worth for layer in self.layers}
+        return {name: array * worth.get(name, 1) for name, array in reference.items()}
+
     def run(
         self, feeds: Mapping[str, Array], reference: Mapping[str, Array]
     ) -> dict[int, dict[str, Array]]:

@@ -74,7 +74,7 @@ def collect(
     finite = True
     for piece in inputs.pieces(statistics.batch_size, network.input_shapes, steps, limit):
         feeds, _ = network.check_feeds(piece.feeds())
-        answers = statistics.run(feeds, ann(feeds))
+        answers = statistics.run(feeds, statistics.in_real_units(ann(feeds)))
         finite = finite and all(np.isfinite(a).all() for a in answers[timesteps].values())
     layers = statistics.reports()
     name, cause = first_departure(layers, network.metadata, finite=finite)

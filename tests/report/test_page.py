@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx2snn import convert, evaluate
+from onnx2snn import compare, convert, evaluate
 from onnx2snn_runtime.errors import DataError, UsageError
 
 pytest.importorskip("matplotlib", reason="needs the extra 'report'")
@@ -334,3 +334,15 @@ def test_command_line(tmp_path):
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
     done = call("eval", "net.snn.onnx", "data.npz", "--report", "no/such/folder.html")
     assert done.returncode == 5 and "wrote" not in done.stderr
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_layers_in_whole_numbers_are_those_of_the_comparison(pool):
+    ann, images = networks.small_cnn(pool=pool), networks.images(32)
+    network = convert(ann, calibration=images, precision="int8").network()
+    found = collect(network, images, timesteps=8)
+    expected = compare(ann, network, images, timesteps=8)["layers"]
+    for layer, other in zip(found["layers"], expected, strict=True):
+        assert layer["error"] == pytest.approx(other["error"], abs=0.05), layer["name"]
+        assert layer["correlation"] > 0.98
+    assert found["first_departing"] is None
