@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
             write_answers(network, data, result["steps"][-1]["t"], options)
     finally:  # hours of work are told, whatever happens to the files beside it
         tell(result, options)
-    unlabelled = ["no labels: accuracy is not known"] if data.labels is None else []
+    unlabelled = ["no labels of classes: accuracy is not known"] if data.labels is None else []
     for line in remarks(network, data, options, *unlabelled):
         say(line)
     right, count = result["ann"]["accuracy"], result["samples"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx2snn_runtime.data.labels import Labels, check_labels
+from onnx2snn_runtime.data.labels import Labels, class_numbers
 from onnx2snn_runtime.data.layout import Shape, channel_axis, find_turn, model_shape, refuse_shape
 from onnx2snn_runtime.data.preprocessing import UNIT, Preprocessing
 from onnx2snn_runtime.errors import DataError, StorageError, UsageError
@@ -170,10 +170,12 @@ class ArrayDataset(Dataset):
         if 0 in array.shape:
             raise DataError(f"{name} holds no images: its shape is {list(array.shape)}")
         count = array.shape[0]
-        checked = None if labels is None else check_labels(labels, count)
-        super().__init__(name, count, checked, limit)
+        classes, remark = (None, "") if labels is None else class_numbers(labels, count)
+        super().__init__(name, count, classes, limit)
         self._array = array
         self._look()
+        if remark:
+            self.note(remark)
 
     def _look(self) -> None:
         """Remark on values that are unlikely for what they are."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx2snn_runtime.data.dataset import ArrayDataset, Dataset, Part
 from onnx2snn_runtime.data.input_preprocessing import Preprocessings, by_input
-from onnx2snn_runtime.data.labels import Labels, check_labels
+from onnx2snn_runtime.data.labels import Labels, class_numbers
 from onnx2snn_runtime.data.pictures import SUFFIXES
 from onnx2snn_runtime.data.sources import LABEL_NAMES, as_array, in_memory, open_data
 from onnx2snn_runtime.errors import DataError, Finding, StorageError
@@ -241,9 +241,11 @@ class _Opening:
         """Labels under their own name, else those that folders of pictures tell."""
         for name in LABEL_NAMES:
             if name in self.sources and name not in self.names:
-                found: Labels | None = self.attempt(
+                found, remark = self.attempt(
                     name, lambda key: self.read(key, datasets[0].count)
-                )
+                ) or (None, "")
+                if remark:
+                    datasets[0].note(remark)
                 return found
         told = [dataset.labels for dataset in datasets if dataset.labels is not None]
         if any(not np.array_equal(other, told[0]) for other in told):
@@ -251,15 +253,15 @@ class _Opening:
             return None
         return told[0] if told else None
 
-    def read(self, name: str, count: int) -> Labels:
-        """The labels of so many images."""
+    def read(self, name: str, count: int) -> tuple[Labels | None, str]:
+        """The labels of so many images, and a remark."""
         value = self.sources[name]
         if isinstance(value, str | os.PathLike):
             (value, *more) = open_arrays(Path(value), max_bytes=self.max_bytes).values()
             if more:
                 raise DataError("expected one array, as np.save writes it")
         stored = value if isinstance(value, StoredArray) else as_array(value, name)
-        return check_labels(in_memory(stored), count)
+        return class_numbers(in_memory(stored), count)
 
 
 def _sources(source: Any, max_bytes: int | None) -> dict[str, Any]:

@@ -17,50 +17,45 @@ _NUMBERS = re.compile(r"(\d+)[_\- ](\d+)")
 MOST_CLASSES = 100_000
 
 
-def check_labels(labels: NDArray[Any], count: int) -> Labels:
-    """Class numbers, from integers [N] or [N,1] or from a one-hot matrix [N,classes].
+def class_numbers(labels: NDArray[Any], count: int) -> tuple[Labels | None, str]:
+    """Class numbers, from whole numbers [N] or [N,1] or from a one-hot matrix [N,classes].
 
     Args:
         labels: as stored.
         count: number of images.
 
+    Returns:
+        The numbers, [N]; or None and a remark where labels are those of another task, such as
+        targets of a regression, label maps or several labels for an image.
+
     Raises:
-        DataError: another length, type or form, or a negative number.
+        DataError: another length, no numbers, or a negative number.
     """
     if labels.ndim == 0 or len(labels) != count:
         found = "one value" if labels.ndim == 0 else f"{len(labels):,} labels"
         raise DataError(f"there are {count:,} images but {found}")
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        return _from_one_hot(labels)
-    if labels.size != count:
+    if labels.dtype.kind not in "biuf":
         raise DataError(
-            f"labels have the shape {list(labels.shape)}: expected [N], or [N,classes] one-hot",
-            advice="of other tasks leave the labels out: agreement with the ANN and the error of "
-            "the outputs are measured without them",
+            f"labels are {labels.dtype}: expected one number for each image, its class",
+            advice="numpy.unique(labels, return_inverse=True)[1] numbers names",
         )
-    if labels.dtype.kind not in "iu":
-        raise DataError(
-            f"labels are {labels.dtype}: expected integers", advice="labels.astype(np.int64)"
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        is_one_hot = ((labels == 0) | (labels == 1)).all() and (
+            (labels != 0).sum(axis=1) == 1
+        ).all()
+        if is_one_hot:
+            return np.asarray(labels.argmax(axis=1), np.int64), ""
+    if labels.size != count or (labels.dtype.kind == "f" and (labels != np.rint(labels)).any()):
+        shape = ",".join(map(str, ("N", *labels.shape[1:])))
+        return None, (
+            f"labels ({labels.dtype} [{shape}]) are no class numbers and are not used: the error "
+            "of the outputs is measured without them"
         )
     numbers = labels.reshape(count).astype(np.int64)
     if count and numbers.min() < 0:
         index = int(np.argmin(numbers))
         raise DataError(f"label {numbers[index]} of image {index} is negative")
-    return numbers
-
-
-def _from_one_hot(labels: NDArray[Any]) -> Labels:
-    if labels.dtype.kind not in "biuf":
-        raise DataError(f"labels are {labels.dtype}: expected integers or a one-hot matrix")
-    is_one_hot = ((labels == 0) | (labels == 1)).all(axis=1) & ((labels != 0).sum(axis=1) == 1)
-    if not is_one_hot.all():
-        index = int(np.argmin(is_one_hot))
-        raise DataError(
-            f"labels have the shape {list(labels.shape)} but row {index} is not one-hot",
-            advice="several labels for an image cannot be judged: leave them out, the error of the "
-            "outputs is measured without them; shares of one class: labels.argmax(axis=1)",
-        )
-    return np.asarray(labels.argmax(axis=1), np.int64)
+    return numbers, ""
 
 
 def labels_from_names(stems: Sequence[str]) -> tuple[Labels, tuple[str, ...]] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnx2snn_runtime.data.dataset import Array, ArrayDataset, Dataset, Update, hash_file
-from onnx2snn_runtime.data.labels import Labels, check_labels
+from onnx2snn_runtime.data.labels import Labels, class_numbers
 from onnx2snn_runtime.data.picture_dataset import PictureDataset
 from onnx2snn_runtime.data.pictures import PictureFolder, list_folder, read_picture
 from onnx2snn_runtime.errors import DataError
@@ -184,5 +184,8 @@ def _from_packed(
             update(np.ascontiguousarray(content).tobytes())
             update(np.array(limits, np.int64).tobytes())
 
-    checked = None if labels is None else check_labels(labels, count)
-    return PictureDataset(name, count, contents, hash_content, checked, limit)
+    classes, remark = (None, "") if labels is None else class_numbers(labels, count)
+    dataset = PictureDataset(name, count, contents, hash_content, classes, limit)
+    if remark:
+        dataset.note(remark)
+    return dataset
