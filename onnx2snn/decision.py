@@ -86,6 +86,17 @@ def is_classes(output: Any) -> bool:
     return bool(output.ndim == 2 and output.shape[1] > 1 and output.dtype.kind == "f")
 
 
+def told_classes(output: Any) -> Any | None:
+    """Class numbers [N] that an output tells: of scores [N, classes], or the numbers of ArgMax.
+
+    None where it tells something else.
+    """
+    if is_classes(output):
+        return output.argmax(axis=1)
+    is_number = output.dtype.kind in "iu" and output.size == len(output)
+    return output.reshape(-1) if is_number else None
+
+
 def decision_values(output: Any) -> Any:
     """Logits: probabilities go through the logarithm, anything else stays as it is."""
     if not is_classes(output):

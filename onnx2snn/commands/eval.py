@@ -209,7 +209,8 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
         print_out(f"early exit: mean T {early['mean_t']:.2f}, accuracy "
                   f"{number(early['accuracy'])} %, agreement {early['agreement']:.2f} %, "
                   f"{abs(early['loss']):.2f} points of agreement "
-                  f"{'less' if early['loss'] >= 0 else 'more'} than at T = {early['last_t']}; "
+                  f"{'less' if early['loss'] >= 0 else 'more'} than at T = {early['last_t']}, "
+                  f"{counted(early['energy_uj'])} µJ; "
                   f"the rule is to cost {early['stated_loss']:g} points of accuracy")  # fmt: skip
         print_out(f"images by the step they left at: {shown}")
     integer = ", ".join(f"T={s['t']} {counted(s['energy_int_uj'])}" for s in result["steps"])

@@ -129,54 +129,96 @@ class EnergyMeter:
             sum(value for t, value in table.items() if t <= step) / images
             for table in (self.total.spikes, self.total.synops, self.total.graded_macs)
         )
-        macs = self.head_macs + self.tail_macs + graded
+        return {
+            **self.energies(spikes, synops, graded),
+            "neuron_uj": self.neurons * step * PICOJOULE_AC * MICROJOULE,
+        }
+
+    def energies(
+        self, spikes: float, synops: float, graded_macs: float, answers: float = 1.0
+    ) -> dict[str, float]:
+        """Means per image of what was sent, and its energy, as keys of ``eval --json``.
+
+        Args:
+            spikes: sent or taken back.
+            synops: synaptic operations.
+            graded_macs: multiply-accumulates of values.
+            answers: how often the tail ran.
+        """
+        macs = self.head_macs + self.tail_macs * answers + graded_macs
         return {
             "spikes_per_image": spikes,
             "synops_per_image": synops,
             "energy_uj": (synops * PICOJOULE_AC + macs * PICOJOULE_MAC) * MICROJOULE,
             "energy_int_uj": (synops * PICOJOULE_AC_INTEGER + macs * PICOJOULE_MAC_INTEGER)
             * MICROJOULE,
-            "neuron_uj": self.neurons * step * PICOJOULE_AC * MICROJOULE,
         }
 
 
-class Traffic(Observer):
-    """What is sent, step by step, summed over images.
+class ImageTraffic(Observer):
+    """What is sent, step by step, by every image.
 
-    All sums are of whole numbers below 2^53: they do not depend on the order of adding.
+    All numbers are whole and below 2^53: sums do not depend on the order of adding.
 
     Attributes:
-        spikes: step to number of spikes, sent or taken back.
-        synops: step to synaptic operations.
-        graded_macs: step to multiply-accumulates of values.
+        spikes: step to number of spikes, sent or taken back, [N].
+        synops: step to synaptic operations, [N].
+        graded_macs: step to multiply-accumulates of values, [N].
     """
 
     TABLES = ("spikes", "synops", "graded_macs")
 
     def __init__(self, meter: EnergyMeter) -> None:
         self.meter = meter
-        self.spikes: defaultdict[int, float] = defaultdict(float)
-        self.synops: defaultdict[int, float] = defaultdict(float)
-        self.graded_macs: defaultdict[int, float] = defaultdict(float)
+        self.spikes: defaultdict[int, Any] = defaultdict(float)
+        self.synops: defaultdict[int, Any] = defaultdict(float)
+        self.graded_macs: defaultdict[int, Any] = defaultdict(float)
         self.last: dict[str, Any] = {}
+
+    def count(self, table: defaultdict[int, Any], step: int, numbers: NDArray[np.float64]) -> None:
+        """Add what each image, [N], has sent in a step."""
+        table[step] = table[step] + numbers
 
     def observe_values(self, name: str, first_step: int, values: Any) -> None:
         """A value that is sent: one multiply-accumulate for each weight that it meets."""
         for offset, value in enumerate(values):
             sent = value != self.last.get(name, 0)
             fan_out = self.meter.value_fan_out[name]
-            macs = float((sent.reshape(-1, fan_out.size) @ fan_out).sum())
-            self.graded_macs[first_step + offset] += macs
+            macs = sent.reshape(-1, fan_out.size) @ fan_out  # an image may have several rows
+            self.count(self.graded_macs, first_step + offset, macs)
             if self.meter.estimates:
                 self.last[name] = value
 
+    def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
+        """Add what one stateful operator sent in one chunk."""
+        if unit.operator.is_readout:
+            return
+        fan_out = self.meter.fan_out[unit.name]
+        for offset, output in enumerate(outputs):
+            step = first_step + offset
+            if counts is not None:
+                sent = np.abs(counts[offset]).reshape(-1, fan_out.size)
+                self.count(self.spikes, step, sent.sum(axis=1, dtype=np.float64))
+            elif unit.name in self.meter.threshold_of:
+                sent = np.rint(np.abs(output / self.meter.threshold_of[unit.name]))
+            else:
+                active = (output != 0).reshape(-1, fan_out.size)
+                self.count(self.graded_macs, step, active @ fan_out)
+                continue
+            self.count(self.synops, step, sent.reshape(-1, fan_out.size) @ fan_out)
+
+
+class Traffic(ImageTraffic):
+    """What is sent, step by step, summed over images: step to one number."""
+
+    def count(self, table: defaultdict[int, Any], step: int, numbers: NDArray[np.float64]) -> None:
+        """Add what all images have sent in a step."""
+        table[step] += float(numbers.sum())
+
     def add(self, other: "Traffic") -> None:
         """Add what another one has counted."""
-        for mine, theirs in (
-            (self.spikes, other.spikes),
-            (self.synops, other.synops),
-            (self.graded_macs, other.graded_macs),
-        ):
+        for name in self.TABLES:
+            mine, theirs = getattr(self, name), getattr(other, name)
             for step, value in theirs.items():
                 mine[step] += value
 
@@ -188,26 +230,6 @@ class Traffic(Observer):
         """The inverse of `as_dict`: ``table`` gives the rows under a name."""
         for name in self.TABLES:
             setattr(self, name, defaultdict(float, dict(table(name))))
-
-    def observe(self, unit: Stateful, first_step: int, outputs: Any, counts: Any) -> None:
-        """Add what one stateful operator sent in one chunk."""
-        if unit.operator.is_readout:
-            return
-        fan_out = self.meter.fan_out[unit.name]
-        for offset, output in enumerate(outputs):
-            step = first_step + offset
-            if counts is not None:
-                sent = np.abs(counts[offset])
-                self.spikes[step] += float(sent.sum(dtype=np.float64))
-            elif unit.name in self.meter.threshold_of:
-                sent = np.rint(np.abs(output / self.meter.threshold_of[unit.name]))
-            else:
-                active = (output != 0).reshape(len(output), -1)
-                macs = float((active @ fan_out).sum())
-                self.graded_macs[step] += macs
-                continue
-            operations = float((sent.reshape(len(sent), -1) @ fan_out).sum())
-            self.synops[step] += operations
 
 
 def ann_energy(macs: float) -> float:

@@ -251,7 +251,7 @@ class _Evaluation:
                 "energy_int_uj": quantised_energy(macs),
             },
             "typical": None,
-            **({"early_exit": exit_document(self.rule, totals)} if self.rule else {}),
+            **({"early_exit": exit_document(self.rule, totals, self.meter)} if self.rule else {}),
             "steps": [self.row(t) for t in self.steps],
             "recipe": {**self.recipe, "burst_limit": int(self.recipe.get("burst_limit", 1))},
             "recommended_t": self.recommended,
@@ -260,9 +260,11 @@ class _Evaluation:
     def row(self, t: int) -> dict[str, Any]:
         """What was measured after step t."""
         totals = self.totals
+        outputs = self.network.plan.outputs  # whole numbers are no measure beside real ones
+        real = [name for name in outputs if totals.truths[f"real/{name}"]] or outputs
         errors = [
             math.sqrt(totals.sum(f"t{t}/distance/{name}") / max(totals.sum(f"norm/{name}"), 1e-30))
-            for name in self.network.plan.outputs
+            for name in real
         ]
         labelled = totals.truths["labelled"]
         return {
@@ -279,6 +281,7 @@ class _Evaluation:
     def percent(self, name: str) -> float | None:
         """A count of images in percent, None where it means nothing."""
         truths = self.totals.truths
-        if not truths["classes" if name.endswith("/agree") else "labelled"]:
+        needed = {"agree": ["classes"], "top5": ["labelled", "scores"]}
+        if not all(truths[key] for key in needed.get(name.rpartition("/")[2], ["labelled"])):
             return None
         return 100.0 * self.totals.counted(name) / self.totals.images

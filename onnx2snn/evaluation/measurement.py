@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from onnx2snn.calibration.calibrate import with_outputs
-from onnx2snn.decision import is_classes
+from onnx2snn.decision import is_classes, told_classes
 from onnx2snn.energy.costs import shapes_of
 from onnx2snn.energy.estimate import EnergyMeter
 from onnx2snn.energy.synapses import weights_met
@@ -50,7 +50,7 @@ class Measurement:
     def __init__(self, network: Network, task: Comparison) -> None:
         self.network, self.task = network, task
         self.meter = EnergyMeter(network.model, network.plan)
-        self.early = EarlyExitScore(network) if task.early_exit else None
+        self.early = EarlyExitScore(network, self.meter) if task.early_exit else None
         compile_model = network.backend.compile
         stand_in = to_ann(network.model)
         ann, self._weights = reference(network, task.against)
@@ -70,11 +70,14 @@ class Measurement:
         labels = piece.labels
         expected = self.ann(feeds)
         first = expected[self.network.decides]
-        classes = is_classes(first)
-        if labels is not None and classes:
+        scores, classes = is_classes(first), told_classes(first) is not None
+        if labels is not None and scores:
             check_labels(labels, first.shape[1], self.network, piece.first)
         known = labels if classes else None
-        totals = Totals(len(piece), truths={"classes": classes, "labelled": known is not None})
+        totals = Totals(len(piece), truths={
+            "classes": classes, "scores": scores, "labelled": known is not None,
+            **{f"real/{name}": value.dtype.kind == "f" for name, value in expected.items()},
+        })  # fmt: skip
         for name, value in expected.items():
             totals.sums[f"norm/{name}"] = squares(value)
         answers, traffic = self.network.observe(feeds, self.task.steps, self.meter.observer)
@@ -103,19 +106,20 @@ class Measurement:
             with np.errstate(invalid="ignore"):  # infinite answers give no number
                 difference = given - np.asarray(expected, np.float64)
             totals.sums[f"{who}/distance/{name}"] = squares(difference)
-        first = self.network.decides
-        if not totals.truths["classes"]:
+        scores = outputs[self.network.decides]
+        predicted, reference = told_classes(scores), told_classes(ann[self.network.decides])
+        if predicted is None:
             return
-        predicted, reference = outputs[first].argmax(axis=1), ann[first].argmax(axis=1)
         totals.count(f"{who}/agree", int((predicted == reference).sum()))
         if labels is None:
             return
         good, ann_good = predicted == labels, reference == labels
-        best = np.argsort(-outputs[first], axis=1, kind="stable")[:, :5]
         totals.count(f"{who}/right", int(good.sum()))
         totals.count(f"{who}/lost", int((ann_good & ~good).sum()))
         totals.count(f"{who}/gained", int((good & ~ann_good).sum()))
-        totals.count(f"{who}/top5", int((best == labels[:, np.newaxis]).any(axis=1).sum()))
+        if totals.truths["scores"]:
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+            totals.count(f"{who}/top5", int((best == labels[:, np.newaxis]).any(axis=1).sum()))
 
 
 def check_labels(labels: Labels, classes: int, network: Network, first: int = 0) -> None:

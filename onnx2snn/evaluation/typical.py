@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from onnx2snn.calibration.calibrate import LayerCalibration
+from onnx2snn.decision import told_classes
 from onnx2snn.energy.estimate import EnergyMeter
 from onnx2snn.evaluation.journal import Journal
 from onnx2snn.evaluation.stand_in import reference, to_ann
@@ -106,15 +107,15 @@ class RoundMeasurement:
         feeds, _ = self.network.check_feeds(piece.feeds())
         classes = piece.labels
         if self.ann is not None:
-            classes = self.ann(feeds)[self.decides].argmax(axis=1)
+            classes = told_classes(self.ann(feeds)[self.decides])
         steps = range(1, self.task.steps + 1)
         answers, traffic = self.network.observe(feeds, steps, self.meter.observer)
         totals = Totals(len(piece))
         for part in traffic:
             totals.count_tables(part.as_dict())
         for t, outputs in answers.items():
-            predicted = outputs[self.decides].argmax(axis=1)
-            totals.count(f"right/{t}", int((predicted == classes).sum()))
+            predicted = told_classes(outputs[self.decides])
+            totals.count(f"right/{t}", int(np.count_nonzero(predicted == classes)))
         return totals
 
 

@@ -9,7 +9,7 @@ import onnx
 
 from onnx2snn.calibration.calibrate import with_outputs
 from onnx2snn.calibration.images import CalibrationSource
-from onnx2snn.decision import is_classes
+from onnx2snn.decision import told_classes
 from onnx2snn.energy.costs import multiplications
 from onnx2snn.recipes import Recipe
 from onnx2snn.rewriting.built import Built
@@ -131,10 +131,9 @@ def length(values: Any) -> float:
 
 
 def class_agreement(found: Any, expected: Any) -> float | None:
-    """Share of images with the same class, or None when the output is not [N, classes]."""
-    if not is_classes(expected):
-        return None
-    return float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1)))
+    """Share of images with the same class, or None where the output tells no classes."""
+    classes = told_classes(expected)
+    return None if classes is None else float(np.mean(told_classes(found) == classes))
 
 
 def _verdict(

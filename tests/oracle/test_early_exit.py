@@ -286,3 +286,19 @@ def test_steps_at_which_hardly_an_image_leaves_are_not_checked():
     rule = tune(by_step, ann, 0.3)
     assert rule is not None
     assert rule.steps == (4, 8)
+
+
+def test_the_energy_of_early_exit_is_that_of_the_steps_that_were_taken(converted):
+    """Against an evaluation of the images that leave together, at the step they leave at."""
+    half = float(np.median(lead(Network(converted).run(IMAGES, 1).logits)))
+    network = with_rule(converted, unit=LOGIT, steps=[1, 3], thresholds=[half, 0.0])
+    found = onnx2snn.evaluate(network, IMAGES, timesteps=1, early_exit=True)["early_exit"]
+    steps = np.asarray(network.run(IMAGES, early_exit=True).exit_steps)
+    assert set(steps) == {1, 3}
+    for key in ("spikes_per_image", "synops_per_image", "energy_uj", "energy_int_uj"):
+        parts = [
+            onnx2snn.evaluate(network, IMAGES[steps == t], timesteps=int(t))["steps"][0][key]
+            * int((steps == t).sum())
+            for t in (1, 3)
+        ]
+        assert found[key] == pytest.approx(sum(parts) / len(IMAGES)), key
