@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,19 +208,38 @@ def _first_that_works(ways: dict[str, Callable[[], None]], title: str) -> None:
         quiet = io.StringIO()
         try:
             with (
-                warnings.catch_warnings(),
+                warnings.catch_warnings(record=True) as told,
                 contextlib.redirect_stdout(quiet),
                 contextlib.redirect_stderr(quiet),
             ):
-                warnings.simplefilter("ignore")
+                warnings.simplefilter("always")
                 export()
-            return
         except Exception as error:  # exporters raise whatever their internals raise
             findings.append(Finding(f"{title.format(name)}: {_first_line(error)}"))
+        else:
+            warn_of_tracing(told, findings)
+            return
         finally:
             logging.disable(level)
     raise ModelError("the network cannot be exported to ONNX", findings,
                      advice="change what the exporter names, or export it yourself")  # fmt: skip
+
+
+def warn_of_tracing(told: Sequence[warnings.WarningMessage], refusals: Sequence[Finding]) -> None:
+    """Say what an exporter that follows one example has taken for constant.
+
+    A choice by the data becomes one of its branches, which other images may not take.
+    """
+    places = ", ".join(dict.fromkeys(
+        f"{Path(item.filename).name}:{item.lineno}"
+        for item in told if item.category.__name__ == "TracerWarning"
+    ))  # fmt: skip
+    if places:
+        refused = "".join(f"; {finding.why}" for finding in refusals)
+        warnings.warn(
+            f"the exporter took for constant what the data may decide ({places}): on other images "
+            f"the network may answer otherwise{refused}", UserWarning, stacklevel=2,
+        )  # fmt: skip
 
 
 def _first_line(error: Exception) -> str:

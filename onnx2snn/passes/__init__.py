@@ -14,6 +14,7 @@ from onnx2snn.passes.base import Note, Pass, Run, Session
 from onnx2snn.passes.batch import FreeBatch
 from onnx2snn.passes.check_operators import CheckOperators, refuse_other_types
 from onnx2snn.passes.check_result import CheckResult
+from onnx2snn.passes.choices import Choices
 from onnx2snn.passes.clamps import Clamps
 from onnx2snn.passes.float32 import Float32
 from onnx2snn.passes.fold_affine import FoldAffine
@@ -63,6 +64,7 @@ PIPELINE: tuple[type[Pass], ...] = (
     LinearSpellings,
     SharedTransposes,
     Clamps,
+    Choices,
     Gates,
     DropDeadCode,
     PoolBeforeMaps,

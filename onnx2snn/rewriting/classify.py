@@ -99,6 +99,7 @@ class _Classifier:
         }
         self.read = {name for node in self.nodes for name in node.input}
         self.read.update(value.name for value in graph.output)
+        self.changing: set[str] = set()  # from step to step
         self.findings: list[Finding] = []
 
     def place(self, *, strict: bool, allow_analog: bool) -> list[Placed]:
@@ -110,6 +111,8 @@ class _Classifier:
             if self.is_neuron(node, before=i in weights_before, after=i in weights_after)
         }
         after_neuron, before_neuron = self.forward(neurons), self.backward(neurons)
+        for i in after_neuron:
+            self.changing.update(self.nodes[i].output)
         placed = []
         for i, node in enumerate(self.nodes):
             self.check_anywhere(node)
@@ -182,19 +185,22 @@ class _Classifier:
         entry = OPERATORS.get(node.op_type)
         if entry is not None and entry.law is Law.SHAPE:
             return Role.LINEAR  # a shape that depends on the batch only
+        whole = {k for k in moving if not self.is_float(node.input[k])}
+        varying = [k for k in moving if k not in whole or node.input[k] in self.changing]
+        is_linear = entry is not None and is_affine(node, varying, self.is_float)
         if node.op_type in QUANTISED:
             self.refuse(node, "it computes in quantised numbers", ORIGINAL)
         elif any(name in self.read for name in node.output[1:] if name) and node.op_type != "Split":
             self.refuse(node, "it has several outputs and is not linear",
                         "use an operator with one output")  # fmt: skip
-        elif not all(self.is_float(name) for name in node.output):
+        elif not all(self.is_float(name) for name in node.output) or (whole and not is_linear):
             self.refuse(node, "a tensor between spiking layers is not float",
                         "integers and booleans may stand in front of the first neuron or behind "
                         "the last one only")  # fmt: skip
+        if is_linear:
+            return Role.LINEAR
         if entry is None:
             return Role.GRADED
-        if is_affine(node, moving, self.is_float):
-            return Role.LINEAR
         homogeneous = entry.law is Law.MAXIMUM and self.all_move(node, moving)
         return Role.POOL if homogeneous else Role.GRADED
 

@@ -201,3 +201,21 @@ def test_without_the_framework_the_command_is_told(
     assert main([str(path)]) == 3
     assert command in capsys.readouterr().err.replace("\n", " ")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_choice_by_the_data_that_is_traced_is_told():
+    torch = need("torch", "onnxscript")
+
+    class Choosing(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            y = self.conv(x).relu()
+            return y.mean((2, 3)) if x.sum() > 0 else -y.mean((2, 3))
+
+    with pytest.warns(UserWarning, match=r"took for constant .*test_exporters\.py"):
+        onnx2snn.from_torch(Choosing(), torch.ones(2, 3, 8, 8), calibration=pictures(40, 1))
