@@ -98,11 +98,13 @@ class _Classifier:
             for value in [*graph.value_info, *graph.input, *graph.output]
         }
         self.read = {name for node in self.nodes for name in node.input}
-        self.read.update(value.name for value in graph.output)
+        self.outputs = [value.name for value in graph.output]
+        self.read.update(self.outputs)
         self.changing: set[str] = set()  # from step to step
         self.findings: list[Finding] = []
 
     def place(self, *, strict: bool, allow_analog: bool) -> list[Placed]:
+        self.refuse_constant_outputs()
         weights_after = self.backward(i for i, n in enumerate(self.nodes) if self.weighted(n))
         weights_before = self.forward(i for i, n in enumerate(self.nodes) if self.weighted(n))
         neurons = {
@@ -137,6 +139,16 @@ class _Classifier:
         if self.findings:
             raise unsupported(self.findings)
         return placed
+
+    def refuse_constant_outputs(self) -> None:
+        """What does not depend on the input has no row for each image, and no spike reaches it."""
+        findings = [
+            Finding("it does not depend on the input",
+                    "leave it out: onnx.utils.extract_model", tensor=name)
+            for name in self.outputs if name in self.constants
+        ]  # fmt: skip
+        if findings:
+            raise UnsupportedError("the model has outputs that are constant", findings)
 
     def weighted(self, node: NodeProto) -> bool:
         return node.op_type in WEIGHTED and any(name in self.moving for name in node.input)

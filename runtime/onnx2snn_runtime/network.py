@@ -211,7 +211,7 @@ class Network:
                 mapping by input name. Float arrays are taken as they are; uint8 arrays, NCHW or
                 NHWC, get the preprocessing of the file, and so do pictures and arrays at a path.
             timesteps: number of steps, or the steps after which answers are wanted; default: what
-                the converter recommends.
+                the converter recommends, of a sequence all its frames.
             batch_size: images at once; default: what runs fastest within the memory budget.
             record: also count the spikes of every neuron.
             early_exit: each image leaves once its decision is stable; ``timesteps`` is then the
@@ -224,9 +224,9 @@ class Network:
         if early_exit:
             return self.run_early_exit(images, timesteps, batch_size, record)
         feeds, sequence = self.check_feeds(images)
-        steps = self.check_steps(
-            self.recommended_timesteps if timesteps is None else timesteps, feeds, sequence
-        )
+        if timesteps is None:
+            timesteps = self.usual_steps(feeds, sequence)
+        steps = self.check_steps(timesteps, feeds, sequence)
         batches = self.split(feeds, steps[-1], sequence, batch_size)
         watch = SpikeRecorder if record else _no_observer
         by_step, recorders = self.run_batches(batches, steps, watch, sequence)
@@ -272,13 +272,13 @@ class Network:
 
         Args:
             images: as for ``run``, one batch.
-            timesteps: number of steps; default: what the converter recommends.
+            timesteps: number of steps; default as for ``run``.
 
         Raises:
             BackendError: the memory does not hold the batch.
         """
         feeds, sequence = self.check_feeds(images)
-        wanted = self.recommended_timesteps if timesteps is None else timesteps
+        wanted = self.usual_steps(feeds, sequence) if timesteps is None else timesteps
         last = self.check_steps(wanted, feeds, sequence)[-1]
         try:
             for _, answer in self.engine.run(feeds, range(1, last + 1), sequence=sequence):
@@ -373,6 +373,10 @@ class Network:
                 return [answer for part in pool.map(run, batches) for answer in part]
         finally:
             self.engine.state_memory.clear()
+
+    def usual_steps(self, feeds: Mapping[str, Array], sequence: bool) -> int:
+        """How many steps to run where nobody says: those recommended, or all frames [T,N,*]."""
+        return min(map(len, feeds.values())) if sequence else self.recommended_timesteps
 
     def check_feeds(self, images: Images) -> tuple[dict[str, Array], bool]:
         """The images by input name as float32, and whether they are a sequence [T,N,*].

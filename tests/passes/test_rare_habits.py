@@ -55,6 +55,17 @@ def test_elu_as_jax_spells_it(inner, scale):
     assert operators(proto) == {"Conv": 1, "Elu": 1}
 
 
+def test_a_constant_output_is_refused_by_name():
+    source = model(
+        """agraph (float[N,3,4,4] input) => (float[N,2,4,4] output, float[2,3,1,1] anchors) {
+            c = Conv(input, w) r = Relu(c) output = Conv(r, v) anchors = Identity(w)
+        }""",
+        w=random(2, 3, 1, 1), v=random(2, 2, 1, 1),
+    )  # fmt: skip
+    with pytest.raises(UnsupportedError, match=r"anchors.* does not depend on the input"):
+        onnx2snn.convert(source)
+
+
 @pytest.mark.parametrize("product", ["Mul(c, m)", "Mul(m, c)"])
 def test_a_masked_value_is_a_rectifier(product):
     source = model(

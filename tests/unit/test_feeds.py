@@ -45,6 +45,8 @@ def test_a_sequence_of_bytes(network):
     wide = frames.transpose(0, 1, 3, 4, 2)
     assert network.run(frames, timesteps=3).logits == pytest.approx(expected, abs=1e-4)
     assert network.run(wide, timesteps=3).logits == pytest.approx(expected, abs=1e-4)
+    assert network.run(frames).logits == pytest.approx(expected, abs=1e-4)  # all of them
+    assert len(list(network.stream(frames))) == len(frames)
 
 
 @pytest.mark.parametrize(
