@@ -1,8 +1,9 @@
 """Time and memory of spiking ResNet-18 on a GPU, after the tests on the device have passed.
 
 One command of less than ten minutes; what does not fit into the time is left out and named. Times
-are of whole runs from images on the host to answers on the host. Prints Markdown, and writes all
-numbers with device, driver and versions as JSON.
+are of whole runs from images on the host to answers on the host; of SpikingJelly both lie on the
+card. Prints Markdown. All numbers, with device, driver and versions, go to a JSON file, which is
+written anew after each of them: what has been measured survives a kill.
 
     python benchmarks/gpu.py -o gpu.json
     python benchmarks/gpu.py --peer-python sj/bin/python    # SpikingJelly in its own environment
@@ -10,7 +11,7 @@ numbers with device, driver and versions as JSON.
 
 import argparse
 import datetime
-import importlib.metadata
+import gc
 import importlib.util
 import json
 import statistics
@@ -29,6 +30,7 @@ import onnx2snn
 from onnx2snn.evaluation.stand_in import to_ann
 from onnx2snn_runtime import Network
 from onnx2snn_runtime.backends.cupy_backend import CupyBackend
+from onnx2snn_runtime.errors import Onnx2SnnError
 from onnx2snn_runtime.gpu import COMPUTES, ENGINES, ColumnsEngine, CupyDevice, survey
 from onnx2snn_runtime.neurons import FAMILIES, Chunk, Signature
 
@@ -68,10 +70,13 @@ def check(clock: Clock) -> str:
     if importlib.util.find_spec("pytest") is None:
         raise SystemExit("correctness comes first: pip install pytest hypothesis")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu"]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False,
-        timeout=max(1.0, clock.left()),
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=False,
+            timeout=max(1.0, clock.left()),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as late:
+        raise SystemExit(f"the tests on the device take too long: {late.stdout!r:.3000}") from late
     if done.returncode:
         print(done.stdout[-6000:], file=sys.stderr)
         raise SystemExit("the tests on the device fail: nothing is timed")
@@ -107,7 +112,7 @@ def ceilings(cupy: Any) -> dict[str, float]:
     """What the card does at best: a copy, and matrix products, in this process."""
     found = {"copy_gb_s": copy_gb_s(cupy)}
     for name in ("float32", "float16"):
-        a = cupy.ones((8192, 8192), dtype=name)
+        a = cupy.random.standard_normal((8192, 8192), dtype=np.float32).astype(name)
         times, _ = timed(cupy, lambda a=a: cupy.matmul(a, a), 2)
         found[f"matmul_{name}_tflops"] = 2 * 8192**3 / statistics.median(times) / 1e12
     return found
@@ -141,7 +146,10 @@ def ours(
     clock: Clock,
     problems: list[str],
 ) -> Iterator[Row]:
-    """The ANN on our engines, and the spiking network, in each arithmetic."""
+    """The ANN on our engines, and the spiking network, in each arithmetic.
+
+    An arithmetic that fails is a problem, and the others are measured nevertheless.
+    """
     images = np.random.default_rng(1).normal(0, 1, (options.batch, 3, RESNET18_SIZE, RESNET18_SIZE))
     images = images.astype(np.float32)
     device = CupyDevice()
@@ -153,22 +161,35 @@ def ours(
         label = f"{engine.name}, {compute}"
         if not clock.allows(label, 20):
             continue
-        run = backend.compile(ann)
-        yield row(
-            f"ANN, {label}", 1, options, timed(device.xp, lambda r=run: r({"image": images}), 3)
-        )
-        network = Network(spiking, backend=backend)
-        network.run(images[:2], 1)
+        try:
+            yield from in_arithmetic(backend, label, ann, spiking, images, options, clock)
+        except (Onnx2SnnError, RuntimeError, MemoryError) as error:
+            problems.append(f"{label}: {type(error).__name__}: {error}")
         declined = getattr(backend.engine, "declined", {})
         problems.extend(
             f"{label}: by columns {g.x} {g.weight}: {why}" for g, why in declined.items()
         )
-        for timesteps in options.timesteps:
-            if clock.allows(f"{label}, T={timesteps}", 10):
-                work = lambda n=network, t=timesteps: n.run(  # noqa: E731
-                    images, t, batch_size=options.batch
-                )
-                yield row(f"onnx2snn, {label}", timesteps, options, timed(device.xp, work, 6))
+
+
+def in_arithmetic(
+    backend: CupyBackend,
+    label: str,
+    ann: onnx.ModelProto,
+    spiking: onnx.ModelProto,
+    images: np.ndarray,
+    options: argparse.Namespace,
+    clock: Clock,
+) -> Iterator[Row]:
+    """The rows of one engine in one arithmetic."""
+    xp, run = backend.device.xp, backend.compile(ann)
+    yield row(f"ANN, {label}", 1, options, timed(xp, lambda: run({"image": images}), 3))
+    network = Network(spiking, backend=backend)
+    for timesteps in options.timesteps:
+        if clock.allows(f"{label}, T={timesteps}", 30):
+            found = timed(
+                xp, lambda t=timesteps: network.run(images, t, batch_size=options.batch), 6
+            )
+            yield row(f"onnx2snn, {label}", timesteps, options, found)
 
 
 def row(
@@ -240,24 +261,37 @@ def measure(options: argparse.Namespace, found: dict[str, Any]) -> dict[str, Any
     import cupy
 
     clock = Clock(options.seconds)
-    tests = "left out" if options.no_tests else check(clock)
+    problems: list[str] = []
+    rows: list[Row] = []
+    document = {
+        **found, "date": datetime.date.today().isoformat(), "batch": options.batch,
+        "recipe": options.recipe, "onnx2snn": onnx2snn.__version__, "rows": rows,
+        "problems": problems, "left_out": clock.left_out,
+    }  # fmt: skip
+
+    def note(**news: Any) -> None:
+        document.update(news)
+        if options.output:
+            options.output.write_text(json.dumps(document, indent=1) + "\n")
+
+    note(tests="left out" if options.no_tests else check(clock))
     shape = (16, 3, RESNET18_SIZE, RESNET18_SIZE)
     noise = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
     spiking = onnx2snn.convert(
         resnet18(), calibration=noise, recipe=options.recipe, backend="cupy"
     ).proto
-    best = ceilings(cupy)
-    kernel = neuron_kernel(CupyBackend(), 32)
-    problems: list[str] = []
-    rows = list(ours(to_ann(spiking), spiking, options, clock, problems))  # with BN folded
+    note(ceilings=ceilings(cupy))
+    note(neuron_kernel=neuron_kernel(CupyBackend(), 32))
+    for entry in ours(to_ann(spiking), spiking, options, clock, problems):  # with BN folded
+        rows.append(entry)
+        note()
+    gc.collect()
+    cupy.get_default_memory_pool().free_all_blocks()  # the rival wants memory, too
     rivals = peer(options, clock)
-    return {
-        **found, "date": datetime.date.today().isoformat(), "tests": tests, "ceilings": best,
-        "neuron_kernel": kernel, "batch": options.batch, "recipe": options.recipe,
-        "onnx2snn": importlib.metadata.version("onnx2snn"),
-        "rows": [*rows, *rivals["rows"]], "problems": [*problems, *rivals["problems"]],
-        "peer_versions": rivals.get("versions"), "left_out": clock.left_out,
-    }  # fmt: skip
+    rows += rivals["rows"]
+    problems += rivals["problems"]
+    note(peer_versions=rivals.get("versions"))
+    return document
 
 
 def main() -> int:
@@ -269,17 +303,14 @@ def main() -> int:
     add("--timesteps", type=int, nargs="+", default=[4, 16, 32])
     add("--recipe", default="fast")
     add("--peer-python", help="python with torch, torchvision and spikingjelly (this one)")
-    add("--seconds", type=float, default=560, help="for everything")
+    add("--seconds", type=float, default=420, help="for everything")
     add("--no-tests", action="store_true", help="the tests have passed just now")
     options = parser.parse_args()
     found = survey(ENGINES)
     if found["why_not"]:
         print(f"nothing is measured: {found['why_not']}", file=sys.stderr)
         return NO_DEVICE
-    document = measure(options, found)
-    print("\n".join(report(document)))
-    if options.output:
-        options.output.write_text(json.dumps(document, indent=1) + "\n")
+    print("\n".join(report(measure(options, found))))
     return 0
 
 

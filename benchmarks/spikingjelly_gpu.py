@@ -4,15 +4,20 @@ May run in an environment of its own: needs torch, torchvision and spikingjelly,
 Prints one JSON document: rows of {"name", "timesteps", "ms_per_image", "runs", "peak_bytes"}, and
 the versions.
 
+SpikingJelly chooses its kernels by the environment: Triton's here, its wheel has no others.
+
     python benchmarks/spikingjelly_gpu.py --batch 64 --timesteps 4 16 32 --seconds 120
 """
 
 import argparse
 import importlib.metadata
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
+
+os.environ.setdefault("SJ_IF_CUDA_IMPLEMENTATION", "triton")
 
 import torch
 import torchvision
@@ -51,7 +56,6 @@ def spiking(network: nn.Module, images: Tensor) -> nn.Module:
     recipe = ann2snn.RateCodingRecipe(dataloader=batches, mode="99.9%")
     converted = ann2snn.Converter(recipe=recipe).convert(network.cpu().float()).eval()
     functional.set_step_mode(converted, "m")
-    functional.set_backend(converted, "triton")
     return converted
 
 

@@ -223,6 +223,10 @@ class StrictModule:
         return convert
 
 
+class StrictCompileError(Exception):
+    """As CuPy's CompileException, no error that a caller expects."""
+
+
 class StrictDevice:
     """A device of the backend ``cupy`` that is made of NumPy.
 
@@ -233,6 +237,8 @@ class StrictDevice:
     Attributes:
         launched: kernels with the addresses that they were given.
     """
+
+    failures = (StrictCompileError,)
 
     def __init__(self, limit: int | None = None, launch: Callable[..., None] | None = None) -> None:
         self.xp: Any = StrictModule() if limit is None else LimitedModule(limit)

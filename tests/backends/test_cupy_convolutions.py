@@ -102,7 +102,7 @@ def test_convolution_by_cudnn(compute, case):
     built = [name for name, *_ in graph.calls]
     assert built == [
         "validate", "build_operation_graph", "create_execution_plans", "deselect_numeric_notes",
-        "check_support", "build_plans",
+        "deselect_workspace_greater_than", "check_support", "build_plans",
     ]  # fmt: skip
     assert ("TENSOR_CORE" in dict(graph.calls[3:4])["deselect_numeric_notes"]) == (
         compute == "fp32"
@@ -180,3 +180,38 @@ def test_the_choice_of_an_engine(monkeypatch):
         engine, passed = choose_engine(device, "fp32")
         assert type(engine) is ColumnsEngine
         assert "pip install 'onnx2snn[gpu]'" in passed
+
+
+ATTRIBUTES = {"group": 1, "kernel_shape": [3, 3], "strides": [1, 1], "dilations": [1, 1],
+              "pads": [1, 1, 1, 1]}  # fmt: skip
+
+
+def arrays_of(shapes):
+    random = np.random.default_rng(0)
+    return [random.normal(0, 1, shape).astype(np.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize("compute", ["fp32", "tf32", "fp16"])
+def test_convolutions_of_many_rows_are_done_in_parts(compute, monkeypatch):
+    x, weight = arrays_of([(7, 4, 6, 6), (5, 4, 3, 3)])
+    whole = convolve(
+        CudnnEngine(StrictDevice(), compute, fake_cudnn()), ATTRIBUTES, x, weight, None
+    )
+    monkeypatch.setattr("onnx2snn_runtime.gpu.cudnn.MOST_ELEMENTS", 2 * 5 * 36)
+    library = fake_cudnn()
+    found = convolve(CudnnEngine(StrictDevice(), compute, library), ATTRIBUTES, x, weight, None)
+    np.testing.assert_array_equal(found, whole)
+    assert {graph.convolution[0].dim[0] for graph in library.graphs} == {1, 2}
+
+
+@pytest.mark.parametrize("compute", ["fp32", "fp16"])
+def test_memory_is_handed_over_as_plans_are_chosen_for(compute):
+    """A part of another tensor may begin anywhere: cuDNN assumes 16 bytes."""
+    engine = CudnnEngine(StrictDevice(), compute, fake_cudnn())
+    whole = engine.xp.asarray(np.arange(200, dtype=np.float32))
+    for first in range(9):
+        part = whole[first : first + 3 * 2 * 4 * 4].reshape(3, 2, 4, 4)
+        lying = engine.lay(part)
+        assert lying.data.ptr % 16 == 0
+        order = (0, 2, 3, 1) if engine.channels_last else (0, 1, 2, 3)
+        np.testing.assert_array_equal(lying.get(), part.get().transpose(order))

@@ -196,8 +196,8 @@ class Plain(CudnnEngine):
     def __init__(self, device, compute):
         super().__init__(device, compute, fake_cudnn())
 
-    def execute(self, plan, x, weight, sizes):
-        return self.xp.ascontiguousarray(super().execute(plan, x, weight, sizes))
+    def execute(self, plan, x, weight, sizes, finish):
+        return self.xp.ascontiguousarray(super().execute(plan, x, weight, sizes, finish))
 
 
 def test_only_roundings_differ(spiking, device):

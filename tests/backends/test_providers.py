@@ -3,7 +3,7 @@
 import pytest
 from onnx import TensorProto, helper
 
-from onnx2snn_runtime.backends import open_backend
+from onnx2snn_runtime.backends import onnxruntime_backend, open_backend
 from onnx2snn_runtime.errors import BackendError
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -16,9 +16,13 @@ def relu():
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-@pytest.mark.parametrize(("offered", "expected"), [(True, "CUDA"), (False, "CPU")])
-def test_providers(monkeypatch, offered, expected):
+@pytest.mark.parametrize(
+    ("offered", "loads", "expected"),
+    [(True, True, "CUDA"), (True, False, "CPU"), (False, True, "CPU")],
+)
+def test_providers(monkeypatch, offered, loads, expected):
     asked = []
+    monkeypatch.setattr(onnxruntime_backend, "_cuda_loads", lambda: loads)
 
     def session(content, options, providers):
         asked.append([item if isinstance(item, str) else item[0] for item in providers])

@@ -1,7 +1,8 @@
 """The GPU: operators on CuPy, convolutions by cuDNN or cuBLAS, the laws by kernels of our own."""
 
+import contextlib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnx
 
 from onnx2snn_runtime import kernels
 from onnx2snn_runtime.backends.base import EXACT, Array, Backend, Captive, Runner
+from onnx2snn_runtime.errors import BackendError
 from onnx2snn_runtime.gpu import (
     COMPUTES,
     CupyDevice,
@@ -85,7 +87,8 @@ class CupyBackend(Backend):
         interpreter = Interpreter(model, self.xp, replacements(self.engine))
 
         def runner(feeds: Mapping[str, Array]) -> dict[str, Array]:
-            results = interpreter({name: self.to_device(array) for name, array in feeds.items()})
+            with self.named_failures():
+                results = interpreter({name: self.to_device(x) for name, x in feeds.items()})
             if any(isinstance(array, self.xp.ndarray) for array in feeds.values()):
                 return results
             return {name: self.to_host(array) for name, array in results.items()}
@@ -101,14 +104,32 @@ class CupyBackend(Backend):
         is_half = self.compute == "fp16" and self.device.launch is not None
         return is_half and kernels.handles(operator)
 
+    def begins(self, operator: StatefulOperator) -> bool:
+        """Where there is a kernel: states are then made in the layout of the signals."""
+        return self.device.launch is not None and operator.family in kernels.KERNELS
+
     def scan(self, operator: StatefulOperator, chunk: Chunk) -> Array:
         """By one kernel where there is one for this operator, else the law as written."""
         launch = self.device.launch
-        sent = None if launch is None else kernels.scan(self.xp, launch, operator, chunk)
-        if sent is not None:
-            return sent
-        chunk.join()
-        return operator.scan(self.xp, chunk)
+        with self.named_failures():
+            sent = None if launch is None else kernels.scan(self.xp, launch, operator, chunk)
+            if sent is not None:
+                return sent
+            if chunk.begins is not None:
+                chunk.begin()
+            chunk.join()
+            return operator.scan(self.xp, chunk)
+
+    @contextlib.contextmanager
+    def named_failures(self) -> Iterator[None]:
+        """What CuPy's compiler and cuDNN raise is no error that anybody else would expect."""
+        try:
+            yield
+        except (*self.device.failures, *self.engine.failures) as problem:
+            raise BackendError(
+                f"the GPU's libraries refuse: {type(problem).__name__}: {problem}",
+                advice="onnx2snn doctor tells their versions",
+            ) from problem
 
     def schedule(self, size: Footprint, memory: int | None) -> Schedule:
         """As much at once as the device holds."""
@@ -125,6 +146,8 @@ class CupyBackend(Backend):
         try:
             self.staging.put(images)
         except self.out_of_memory:  # then they are copied when they are asked for
+            self.staging.clear()
+        except RuntimeError:  # as CUDA tells that nothing can be pinned
             self.staging.clear()
 
     def to_device(self, array: Any) -> Array:

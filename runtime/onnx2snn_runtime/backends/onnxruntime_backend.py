@@ -1,6 +1,10 @@
 """The default on a CPU: stateless parts in onnxruntime, the spiking laws fused by numba."""
 
+import contextlib
+import ctypes
 import importlib.util
+import io
+import os
 from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
@@ -131,9 +135,28 @@ def _providers(is_alone: bool) -> list[Any]:
     """Where a session may run, the preferred place first."""
     import onnxruntime
 
-    if is_alone and CUDA in onnxruntime.get_available_providers():
+    if is_alone and CUDA in onnxruntime.get_available_providers() and _cuda_loads():
         return [(CUDA, {"use_tf32": "0"}), CPU]
     return [CPU]
+
+
+@cache
+def _cuda_loads() -> bool:
+    """Whether onnxruntime-gpu may reach a card: it tells what it was built with, not what works.
+
+    Its libraries lie in packages of their own, where nobody looks for them unless they are loaded
+    before. Without a driver nothing is tried, which would fill the terminal.
+    """
+    import onnxruntime
+
+    try:
+        ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+    except OSError:
+        return False
+    onnxruntime.set_default_logger_severity(LOG_FATAL_ONLY)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+        getattr(onnxruntime, "preload_dlls", lambda: None)()
+    return True
 
 
 def _has_known_shapes(session: Any, weights: Collection[str]) -> bool:

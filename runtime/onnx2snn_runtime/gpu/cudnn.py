@@ -1,12 +1,15 @@
 """Convolutions by cuDNN through ``nvidia-cudnn-frontend``, on raw pointers.
 
-In fp32 and tf32 tensors are handed over as they lie, channels first. In fp16 they lie channels
+In fp32 tensors are handed over as they lie, channels first. In tf32 and fp16 they lie channels
 last, as tensor cores want them: the results are views of such memory, neurons and poolings keep to
-it (``kernels.order``), and what comes otherwise is copied.
+it (``kernels.order``), and what comes otherwise is copied. (Of channels first cuDNN would make
+transposed copies in a workspace of gigabytes, and give 1×1 convolutions plans without tensor
+cores.)
 """
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
 
@@ -15,9 +18,13 @@ import numpy as np
 from onnx2snn_runtime.gpu.columns import ColumnsEngine
 from onnx2snn_runtime.gpu.device import Device
 from onnx2snn_runtime.gpu.linear import Convolve, LinearEngine
+from onnx2snn_runtime.kernels.signals import address
 from onnx2snn_runtime.ops import Array, Call
 from onnx2snn_runtime.ops.windows import Windows
 
+MOST_ELEMENTS = 2**31 - 1  # of a tensor: not every plan counts further
+MOST_WORKSPACE = 2**28  # bytes
+ALIGNMENT = 16  # bytes, of the memory that plans are chosen for
 PLAIN_NOTES = ("NONDETERMINISTIC", "WINOGRAD", "FFT")  # reproducible, and rounded as a sum is
 EXACT_NOTES = ("TENSOR_CORE", "DOWN_CONVERT_INPUTS", "REDUCED_PRECISION_REDUCTION")
 
@@ -81,6 +88,7 @@ class CudnnEngine(LinearEngine):
     def __init__(self, device: Device, compute: str, library: Any = None) -> None:
         super().__init__(device, compute)
         self.library = library or importlib.import_module("cudnn")
+        self.failures = (self.library.cudnnGraphNotSupportedError,)
         self.handle = self.library.create_handle()
         self.plans: dict[Geometry, Plan | None] = {}
         self.declined: dict[Geometry, str] = {}
@@ -104,6 +112,16 @@ class CudnnEngine(LinearEngine):
         """With the version of the library."""
         return f"cuDNN {self.library.backend_version()}"
 
+    @property
+    def channels_last(self) -> bool:
+        """Whether tensors lie as tensor cores want them."""
+        return self.compute in ("tf32", "fp16")
+
+    @property
+    def element(self) -> Any:
+        """Type of tensors."""
+        return np.float16 if self.compute == "fp16" else np.float32
+
     def convolution(self, weight: Array, groups: int) -> Convolve:
         """By a plan for each size of x."""
         otherwise = self.otherwise.convolution(weight, groups)
@@ -111,41 +129,54 @@ class CudnnEngine(LinearEngine):
         lying = self.lay(factors)
 
         def convolve(call: Call, x: Array, windows: Windows) -> Array:
+            row = max(prod(x.shape[1:]), len(weight) * prod(windows.outputs), 1)
+            most = max(1, MOST_ELEMENTS // row)
+            if len(x) > most:
+                parts = (x[i : i + most] for i in range(0, len(x), most))
+                return self.xp.concatenate([convolve(call, part, windows) for part in parts])
             geometry = geometry_of(x, weight, windows)
             if geometry not in self.plans:
                 self.plans[geometry] = self.plan(geometry)
             plan = self.plans[geometry]
             if plan is None:
                 return otherwise(call, x, windows)
-            y = finish(self.execute(plan, self.lay(x), lying, geometry.y))
+            y = self.execute(plan, self.lay(x), lying, geometry.y, finish)
             return y.reshape(x.shape[0], weight.shape[0], *windows.outputs)
 
         return convolve
 
     def lay(self, array: Array) -> Array:
-        """The memory that cuDNN reads of a tensor [N,C,*]."""
-        if self.compute == "fp16":
-            return self.xp.moveaxis(array, 1, -1).astype(np.float16, order="C", copy=False)
-        return self.xp.ascontiguousarray(array)
+        """The memory that cuDNN reads of a tensor [N,C,*], which may be a part of another."""
+        if self.channels_last:
+            array = self.xp.moveaxis(array, 1, -1)
+        lying = array.astype(self.element, order="C", copy=False)
+        return lying if address(lying) % ALIGNMENT == 0 else lying.copy()
 
-    def execute(self, plan: Plan, x: Array, weight: Array, sizes: tuple[int, ...]) -> Array:
-        """Run a plan; the result shows as [N,M,*] however it lies."""
+    def execute(
+        self,
+        plan: Plan,
+        x: Array,
+        weight: Array,
+        sizes: tuple[int, ...],
+        finish: Callable[[Array], Array],
+    ) -> Array:
+        """Run a plan and finish its sums; the result shows as [N,M,*] however it lies."""
         if self.workspace.nbytes < plan.workspace:
             self.outgrown.append(self.workspace)
             self.workspace = self.xp.empty(plan.workspace, dtype=np.uint8)
-        if self.compute == "fp16":
-            y = self.xp.empty((sizes[0], *sizes[2:], sizes[1]), dtype=np.float16)
-        else:
-            y = self.xp.empty(sizes, dtype=np.float32)
+        lying = (sizes[0], *sizes[2:], sizes[1]) if self.channels_last else sizes
+        y = self.xp.empty(lying, dtype=self.element)
         self.library.set_stream(handle=self.handle, stream=self.device.stream())
         pointers = {plan.x: x.data.ptr, plan.weight: weight.data.ptr, plan.y: y.data.ptr}
         plan.graph.execute(pointers, self.workspace.data.ptr, handle=self.handle)
-        return self.xp.moveaxis(y, -1, 1) if self.compute == "fp16" else y
+        y = finish(y)  # before the axes are moved: CuPy's results lie in C order
+        return self.xp.moveaxis(y, -1, 1) if self.channels_last else y
 
     def plan(self, geometry: Geometry) -> Plan | None:
         """The first plan that cuDNN proposes and can build, or None."""
-        library, last = self.library, self.compute == "fp16"
-        element = library.data_type.HALF if last else library.data_type.FLOAT
+        library, last = self.library, self.channels_last
+        kinds = library.data_type
+        element = kinds.HALF if self.element is np.float16 else kinds.FLOAT
         graph = library.pygraph(
             io_data_type=element,
             intermediate_data_type=library.data_type.FLOAT,
@@ -172,6 +203,7 @@ class CudnnEngine(LinearEngine):
             graph.build_operation_graph()
             graph.create_execution_plans([library.heur_mode.A, library.heur_mode.FALLBACK])
             graph.deselect_numeric_notes([getattr(library.numerical_note, n) for n in names])
+            graph.deselect_workspace_greater_than(MOST_WORKSPACE)
             graph.check_support()
             graph.build_plans()
         except (library.cudnnGraphNotSupportedError, RuntimeError) as problem:

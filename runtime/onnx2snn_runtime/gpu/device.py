@@ -26,10 +26,12 @@ class Device(Protocol):
     Attributes:
         xp: array module.
         launch: starts a kernel with a grid, a block and arguments; None where there is no way to.
+        failures: what its array module raises besides the errors that everybody expects.
     """
 
     xp: Any
     launch: Launch | None
+    failures: tuple[type[Exception], ...]
 
     def to_host(self, array: Array) -> Any:
         """An array of the device as one of NumPy."""
@@ -107,6 +109,7 @@ class CupyDevice:
 
         self.xp: Any = cupy
         self.launch: Launch | None = self.start
+        self.failures: tuple[type[Exception], ...] = (cupy.cuda.compiler.CompileException,)
         self._function = cache(self._compile)
         self._copies: Any = None  # the stream of ``copy_beside``
         self._noted: list[Any] | None = None  # arguments of kernels, while there is a capture

@@ -32,9 +32,13 @@ class LinearEngine(ABC):
         device: where the arrays lie.
         compute: ``fp32``; ``tf32``, where inputs may be rounded to 11 bits; ``fp16``, where
             convolutions take and give 16-bit floats, and matrix products stay in fp32.
+
+    Attributes:
+        failures: what the library raises besides the errors that everybody expects.
     """
 
     name: ClassVar[str]
+    failures: tuple[type[Exception], ...] = ()
 
     def __init__(self, device: Device, compute: str) -> None:
         self.device = device
@@ -62,7 +66,7 @@ class LinearEngine(ABC):
         if self.compute != "fp16" or weight.dtype == np.float16:
             return weight, lambda sums: sums
         half, factor = scaled_half(self.xp, weight)
-        return half, lambda sums: sums.astype(np.float32) * np.float32(factor)
+        return half, lambda sums: self.xp.multiply(sums, np.float32(factor), dtype=np.float32)
 
     @abstractmethod
     def convolution(self, weight: Array, groups: int) -> Convolve:

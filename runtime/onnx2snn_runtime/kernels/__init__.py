@@ -49,20 +49,35 @@ def scan(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk) -> A
     if kernel is None:
         return None
     if not lies_last(xp, chunk.inputs[0]):
+        if chunk.begins is not None:
+            chunk.begin()
         return kernel(xp, launch, operator, chunk)
     residual = chunk.residual
     turned = replace(
         chunk,
         inputs=[as_it_lies(xp, chunk.inputs[0], 2), *chunk.inputs[1:]],
-        states=[as_it_lies(xp, held, 1) for held in chunk.states],
+        states=_states(xp, chunk),
         residual=None if residual is None else as_it_lies(xp, residual, 2),
     )
     sent = kernel(xp, launch, operator, turned, channels_last=True)
     if sent is None:
         return None
     chunk.states[:] = [as_it_means(xp, held, 1) for held in turned.states]
+    chunk.begins = None
     chunk.counts = None if turned.counts is None else as_it_means(xp, turned.counts, 2)
     return as_it_means(xp, sent, 2)
+
+
+def _states(xp: Any, chunk: Chunk) -> list[Array]:
+    """The states as the kernel sees them; where they hold nothing yet they are made as they lie."""
+    if chunk.begins is None:
+        return [as_it_lies(xp, held, 1) for held in chunk.states]
+    return [
+        xp.zeros(held.shape, dtype=held.dtype)
+        if start is None
+        else as_it_lies(xp, xp.broadcast_to(start, held.shape), 1).copy()
+        for held, start in zip(chunk.states, chunk.begins, strict=True)
+    ]
 
 
 def handles(operator: StatefulOperator) -> bool:

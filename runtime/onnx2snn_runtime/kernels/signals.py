@@ -100,7 +100,7 @@ class Signals:
         """Neurons of a thread: more than one only where all vectors are whole and aligned."""
         others = [] if self.residual is None else [self.residual.values]
         arrays = [self.x.values, self.y, *self.states, *others]
-        fits = all(_address(array) % (VECTOR * array.dtype.itemsize) == 0 for array in arrays)
+        fits = all(address(array) % (VECTOR * array.dtype.itemsize) == 0 for array in arrays)
         return VECTOR if fits and self.y[0].size % VECTOR == 0 else 1
 
 
@@ -119,6 +119,7 @@ def grid(threads: int) -> tuple[tuple[int], tuple[int]]:
     return (min(-(-threads // THREADS), MOST_BLOCKS),), (THREADS,)
 
 
-def _address(array: Array) -> int:
+def address(array: Array) -> int:
+    """Where the memory of an array begins, on the host or on a device."""
     interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
     return int(interface["data"][0])

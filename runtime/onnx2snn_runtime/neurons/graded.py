@@ -98,9 +98,10 @@ def pools_pictures(operator: StatefulOperator) -> bool:
 
 
 def keep_finite(xp: Any, totals: Array, before: Array) -> None:
-    """Replace what is not finite by the value of the step before, in place."""
+    """Replace what is not finite by the value of the step before, in place.
+
+    Not asked whether there is any: the answer of a device would have to be waited for.
+    """
     for t in range(len(totals)):
-        bad = ~xp.isfinite(totals[t])
-        if bad.any():
-            totals[t] = xp.where(bad, before, totals[t])
+        totals[t] = xp.where(xp.isfinite(totals[t]), totals[t], before)
         before = totals[t]
