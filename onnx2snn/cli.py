@@ -107,7 +107,7 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target-drop", type=float, metavar="PTS",
                         help="search the least energy that loses at most these")  # fmt: skip
     parser.add_argument(
-        "--max-timesteps", type=int, default=8, help="largest T that --target-drop may choose (8)"
+        "--max-timesteps", type=int, help="largest T that --target-drop may choose (8)"
     )
     parser.add_argument("--prefer", default=PREFERENCES[0], metavar="|".join(PREFERENCES),
                         help="--target-drop: least energy in about four steps, least energy "

@@ -1,6 +1,7 @@
 """The network that is converted, as it was given."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,14 @@ class SourceModel:
             and value.name in self.inputs and value.name not in known
         ]  # fmt: skip
         return {**known, **dict.fromkeys(whole, PRESETS["none"])} if whole else asked
+
+
+def strange_source(given: SourceModel, model: Any, metadata: Mapping[str, Any]) -> list[str]:
+    """A remark if the file of an ANN is not the one that a spiking network was converted from."""
+    stored = metadata.get("source_sha256")
+    if not isinstance(model, str | Path) or not stored or stored == given.sha256:
+        return []
+    return ["the SNN was converted from another file than this one (sha256 differs)"]
 
 
 def read(model: str | Path | onnx.ModelProto) -> SourceModel:

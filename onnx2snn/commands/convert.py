@@ -11,9 +11,8 @@ from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.tuning.tune import Tuning
 from onnx2snn_runtime.cli import printable
 from onnx2snn_runtime.data.input_preprocessing import parse_all
-from onnx2snn_runtime.errors import ModelError, UnsupportedError, UsageError
-from onnx2snn_runtime.files.disk import stat_path
-from onnx2snn_runtime.files.models import check_writable
+from onnx2snn_runtime.errors import UnsupportedError, UsageError
+from onnx2snn_runtime.files.models import check_writable, refuse_folder
 
 NOT_VERIFIED = 1
 
@@ -38,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 def convert_and_write(options: argparse.Namespace) -> int:
     """Convert a network and write the file."""
     source = Path(options.model)
-    stat_path(source, ModelError)
+    refuse_folder(source)
     output = Path(options.output) if options.output else default_output(source)
     if not options.dry_run:
         inputs = [source, *([options.calibration] if options.calibration else [])]
@@ -57,7 +56,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
             percentile=options.percentile,
             per_channel=options.per_channel,
             target_drop=options.target_drop,
-            max_timesteps=options.max_timesteps,
+            max_timesteps=most_timesteps(options),
             prefer=options.prefer,
             relays=options.relays,
             preprocess=parse_all(options.preprocess),
@@ -91,6 +90,24 @@ def convert_and_write(options: argparse.Namespace) -> int:
     if written:
         say(f"wrote {output}", quiet=options.quiet)
     return 0
+
+
+def most_timesteps(options: argparse.Namespace) -> int:
+    """How many steps the search for settings may take.
+
+    Raises:
+        UsageError: a number is given, and no search is asked for.
+    """
+    from onnx2snn.conversion import MAX_TIMESTEPS
+
+    if options.max_timesteps is None:
+        return MAX_TIMESTEPS
+    if options.target_drop is None:
+        raise UsageError(
+            "--max-timesteps limits what --target-drop may choose, and that is not given",
+            advice="give --target-drop 0.1 as well; run, eval and compare take -T",
+        )
+    return int(options.max_timesteps)
 
 
 def converted(source: Path, **options: Any) -> SpikingModel:

@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx2snn.commands.report import add_report, check_report
 from onnx2snn.console import print_json, print_out, print_table, progress_bar, say
-from onnx2snn.report.verdict import energy_sentences, verdict
+from onnx2snn.report.verdict import energy_sentences, typical_sentences, verdict
 from onnx2snn_runtime.cli import INTERRUPTED
 from onnx2snn_runtime.data.input_preprocessing import parse_all
 from onnx2snn_runtime.data.inputs import InputData, open_inputs
@@ -45,9 +45,9 @@ def run(options: argparse.Namespace) -> int:
     if options.report:
         from onnx2snn.report.collect import check_image
 
-        check_image(options.report_image, data.count)
+        check_image(options.report_image, min(data.count, options.limit or data.count))
     if options.max_drop is not None and data.labels is None:
-        raise UsageError("--max-drop needs data with labels")
+        raise UsageError("--max-drop needs data with labels of classes")
     if options.max_drop is not None and not math.isfinite(options.max_drop):
         raise UsageError(f"--max-drop must be a number of points, got {options.max_drop}")
     try:
@@ -146,7 +146,7 @@ def check_drop(result: dict[str, Any], limit: float) -> int:
     """
     last, ann = result["steps"][-1], result["ann"]["accuracy"]
     if last["accuracy"] is None or ann is None:
-        raise UsageError("--max-drop needs data with labels")
+        raise UsageError("--max-drop needs labels, and a network that tells classes")
     drop = ann - last["accuracy"]
     if drop > limit:
         say(f"the network loses {drop:.2f} points at T = {last['t']}, more than {limit}")
@@ -214,11 +214,14 @@ def show_evaluation(result: dict[str, Any], title: str) -> None:
                   f"the rule is to cost {early['stated_loss']:g} points of accuracy")  # fmt: skip
         print_out(f"images by the step they left at: {shown}")
     integer = ", ".join(f"T={s['t']} {counted(s['energy_int_uj'])}" for s in result["steps"])
-    print_out(f"energy in 8-bit integer arithmetic, if that suffices, µJ: SNN {integer}; "
+    whole = result["recipe"]["arithmetic"] == "int8"
+    kind, supposed = ("its integer", "") if whole else ("8-bit integer", ", if that suffices")
+    print_out(f"energy in {kind} arithmetic{supposed}, µJ: SNN {integer}; "
               f"quantised ANN {counted(quantised['energy_int_uj'])}")  # fmt: skip
     if result["steps"][-1]["agreement"] is None:
         print_out("the output is not [N,classes]: there is no accuracy and no agreement, "
                   "the output error stands")  # fmt: skip
     told = verdict(result)
-    print_out("\n".join([told.headline, *energy_sentences(result, told.step)]))
+    beside = [*energy_sentences(result, told.step), *typical_sentences(result)]
+    print_out("\n".join([told.headline, *beside]))
     print_out("energy: an estimate of arithmetic only (45 nm, Horowitz 2014)")

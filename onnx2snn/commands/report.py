@@ -8,6 +8,8 @@ from typing import Any
 
 from onnx2snn.console import print_json, say
 from onnx2snn_runtime.data.input_preprocessing import parse_all
+from onnx2snn_runtime.errors import DataError
+from onnx2snn_runtime.files.disk import shown
 from onnx2snn_runtime.files.models import check_writable, write_text_atomic
 from onnx2snn_runtime.network import Network
 
@@ -16,7 +18,10 @@ def run(options: argparse.Namespace) -> int:
     """Write the page of stored results."""
     from onnx2snn.report.results import read_results
 
-    output = Path(options.output) if options.output else Path(options.results).with_suffix(".html")
+    results = Path(options.results)
+    if results.is_dir():
+        raise DataError(f"{shown(results)} is a folder, expected what eval --json --report prints")
+    output = Path(options.output) if options.output else results.with_suffix(".html")
     check_writable(output, inputs=[options.results])
     write_page(read_results(options.results), output, quiet=options.quiet)
     if options.json:

@@ -13,7 +13,7 @@ from onnx2snn.comparison.layer_statistics import LayerStatistics, refines
 from onnx2snn.evaluation.stand_in import normal_form
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.preparation import arranged
-from onnx2snn.source_model import read
+from onnx2snn.source_model import read, strange_source
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.verification.verify import class_agreement, relative_error
 from onnx2snn_runtime.backends import Runner
@@ -124,10 +124,7 @@ def reference(
             f"the ANN is another network: the SNN has the outputs {ours}, the ANN {found}",
             advice="give the file that the SNN was converted from, or convert again",
         )
-    stored = network.metadata.get("source_sha256")
-    notes = []
-    if isinstance(model, str | Path) and stored and stored != source.sha256:
-        notes.append("the SNN was converted from another file than this one (sha256 differs)")
+    notes = strange_source(source, model, network.metadata)
     runner = network.backend.compile(with_outputs(ann, tensors))
     del weights  # until here they had to stay
     return runner, notes

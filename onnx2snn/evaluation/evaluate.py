@@ -1,6 +1,7 @@
 """Accuracy, agreement with the ANN, spikes and energy of a spiking network over timesteps."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,12 +23,12 @@ from onnx2snn.evaluation.stand_in import to_ann
 from onnx2snn.evaluation.totals import Totals
 from onnx2snn.evaluation.typical import TypicalMethod
 from onnx2snn.evaluation.walk import Walk
+from onnx2snn.source_model import read, strange_source
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn_runtime.data.input_preprocessing import Preprocessings, specs, told
 from onnx2snn_runtime.data.inputs import open_inputs
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.feeds import check_batch_size, check_timesteps
-from onnx2snn_runtime.files.models import load_model
 from onnx2snn_runtime.network import Network, load
 
 DEFAULT_TIMESTEPS = (1, 2, 4, 8)
@@ -184,14 +185,16 @@ class _Evaluation:
         """Another ANN to compare with, if one is given."""
         if against is None:
             return None
-        model = against if isinstance(against, onnx.ModelProto) else load_model(against)
+        given = read(against)
         ours = list(self.network.plan.outputs)
-        theirs = [output.name for output in model.graph.output]
+        theirs = [output.name for output in given.ann.graph.output]
         if theirs != ours:
             raise UsageError(
                 f"--against is another network: its outputs are {theirs}, the SNN's are {ours}"
             )
-        return model
+        for remark in strange_source(given, against, self.network.metadata):
+            warnings.warn(f"--against: {remark}", UserWarning, stacklevel=3)
+        return given.ann
 
     def run(self, walk: Walk, journal: Journal | None = None) -> dict[str, Any]:
         """Measure all batches that the journal does not know."""
@@ -253,7 +256,11 @@ class _Evaluation:
             "typical": None,
             **({"early_exit": exit_document(self.rule, totals, self.meter)} if self.rule else {}),
             "steps": [self.row(t) for t in self.steps],
-            "recipe": {**self.recipe, "burst_limit": int(self.recipe.get("burst_limit", 1))},
+            "recipe": {
+                **self.recipe,
+                "burst_limit": int(self.recipe.get("burst_limit", 1)),
+                "arithmetic": "int8" if self.network.metadata.get("integer") else "float",
+            },
             "recommended_t": self.recommended,
         }
 

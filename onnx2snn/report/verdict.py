@@ -48,7 +48,7 @@ def verdict(results: dict[str, Any]) -> Verdict:
         sentences.append(f"Both give the same class for {step['agreement']:.1f} % of "
                          f"{results['samples']} images.")  # fmt: skip
         sentences += _chance(results, step) + _first_step(results)
-    beside = [*energy_sentences(results, step), *_typical(results), *_departure(results)]
+    beside = [*energy_sentences(results, step), *typical_sentences(results), *_departure(results)]
     return Verdict(headline, sentences + beside, step)
 
 
@@ -71,11 +71,11 @@ def _first_step(results: dict[str, Any]) -> list[str]:
             break
         first = step["t"]
     if first is None:
-        return ["At none of the steps measured is it as accurate as the ANN to the end."]
+        return [f"At the last step measured, T = {results['steps'][-1]['t']}, it is less accurate."]
     return [f"Of the steps measured it is as accurate as the ANN from T = {first} on."]
 
 
-def _typical(results: dict[str, Any]) -> list[str]:
+def typical_sentences(results: dict[str, Any]) -> list[str]:
     """Plain integrate-and-fire neurons beside the SNN; they may win."""
     typical = results["typical"]
     steps = {step["t"]: step for step in results["steps"]}
@@ -95,7 +95,7 @@ def energy_sentences(results: dict[str, Any], step: dict[str, Any]) -> list[str]
     """Energy against the ANN and against quantising it; each may win."""
     ann, skipping = results["ann"]["energy_uj"], results["ann_skip_zeros"]["energy_uj"]
     sentences = []
-    if ann > 0 and skipping > 0:
+    if ann > 0 and skipping > 0 and results["recipe"].get("arithmetic") != "int8":
         sentences.append(
             f"In floating point its arithmetic takes {step['energy_uj'] / ann:.2f} times "
             f"the energy of the ANN, {step['energy_uj'] / skipping:.2f} times that of an ANN that "

@@ -4,7 +4,7 @@ import argparse
 import io
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +147,7 @@ def run_command(options: argparse.Namespace) -> int:
     )
     if options.output:
         write_bytes_atomic(options.output, archive(outputs))
-    show(options, outputs, network.decides, timesteps, network.backend.name, exit_steps)
+    show(options, outputs, network, timesteps, exit_steps, data.image_names)
     for line in remarks(network, data, options):
         print(line, file=sys.stderr)  # noqa: T201
     return 0
@@ -202,21 +202,22 @@ def archive(outputs: Mapping[str, Any]) -> bytes:
 def show(
     options: argparse.Namespace,
     outputs: dict[str, Any],
-    decides: str,
+    network: "Network",
     timesteps: int,
-    backend: str,
     exit_steps: list[int] | None,
+    names: Sequence[str] | None,
 ) -> None:
     """Print the answers: classes where the deciding output is [N, classes], else shapes."""
-    first = outputs[decides]
+    first = outputs[network.decides]
     classes = first.argmax(axis=1).tolist() if first.ndim == 2 and first.shape[1] > 1 else None
     document: dict[str, Any] = {
         "samples": len(first),
         "timesteps": timesteps,
-        "backend": backend,
+        "backend": network.backend.name,
         "exit_steps": exit_steps,
         "outputs": {name: list(array.shape) for name, array in outputs.items()},
         "classes": classes,
+        "images": None if names is None else list(names),
         "written": str(Path(options.output)) if options.output else None,
     }
     if options.json:
@@ -224,8 +225,8 @@ def show(
     elif classes is not None:
         left = [f"\tT = {steps}" for steps in exit_steps or []] or [""] * len(classes)
         text = "\n".join(
-            f"{index}\tclass {label}{after}"
-            for index, (label, after) in enumerate(zip(classes, left, strict=True))
+            f"{name}\tclass {label}{after}"
+            for name, label, after in zip(names or range(len(classes)), classes, left, strict=True)
         )
     else:
         text = "\n".join(f"{name}\t{list(array.shape)}" for name, array in outputs.items())

@@ -232,3 +232,37 @@ def test_other_labels_are_other_data(folder, tmp_path, form):
         after = open_inputs({**data, "labels": np.arange(8)}, ["input"])
     assert after.labels is not None
     assert before != after.sha256()
+
+
+@pytest.mark.parametrize("arguments", ["convert .", "'' ", "report .", "eval . x.npz"])
+def test_a_folder_in_place_of_a_file_is_named(folder, arguments):
+    done = shell(f"onnx2snn {arguments}", folder)
+    assert done.returncode in (3, 6), done.stderr
+    assert "is a folder" in done.stderr
+
+
+def test_steps_for_a_search_that_is_not_asked_for_are_refused(folder):
+    done = shell("onnx2snn net.onnx --max-timesteps 2", folder)
+    assert done.returncode == 2
+    assert "--target-drop" in done.stderr
+
+
+def test_another_file_than_the_one_that_was_converted_is_told(folder):
+    other = onnx.load(folder / "net.onnx")
+    other.doc_string = "another file"
+    onnx.save(other, folder / "other.onnx")
+    done = shell("onnx2snn eval net.snn.onnx test.npz -T 1 --against other.onnx", folder)
+    assert "converted from another file" in done.stderr
+    done = shell("onnx2snn eval net.snn.onnx test.npz -T 1 --against net.onnx", folder)
+    assert "another file" not in done.stderr
+
+
+def test_pictures_are_called_by_their_names(folder):
+    pictures = folder / "pictures"
+    pictures.mkdir(exist_ok=True)
+    for name in ("left", "right"):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(pictures / f"{name}.png")
+    done = shell("onnx2snn run net.snn.onnx pictures", folder)
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["left.png", "right.png"]
+    done = shell("onnx2snn run net.snn.onnx pictures --json", folder)
+    assert json.loads(done.stdout)["images"] == ["left.png", "right.png"]

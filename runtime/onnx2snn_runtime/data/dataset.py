@@ -65,6 +65,7 @@ class Dataset(ABC):
         count: number of images.
         labels: class number per image, int64 [N], or None.
         class_names: names by class number if the source tells them.
+        image_names: what each image is called, [N], if the source tells.
         notes: warnings and remarks for the reader, without repetition.
     """
 
@@ -78,6 +79,7 @@ class Dataset(ABC):
         self.labels = None if labels is None else labels[: self.count]
         self._all_labels = labels
         self.class_names: tuple[str, ...] | None = None
+        self.image_names: tuple[str, ...] | None = None
         self.notes: list[str] = []
         self._digest: str | None = None
 

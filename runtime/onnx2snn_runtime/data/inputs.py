@@ -70,6 +70,11 @@ class InputData:
         self.labels = labels
 
     @property
+    def image_names(self) -> tuple[str, ...] | None:
+        """What each image is called, [N], by the first data set that tells."""
+        return next((data.image_names for data in self.datasets.values() if data.image_names), None)
+
+    @property
     def notes(self) -> list[str]:
         """Warnings and remarks for the reader, without repetition."""
         return list(dict.fromkeys(note for data in self.datasets.values() for note in data.notes))

@@ -103,7 +103,9 @@ def _from_files(
             update(os.fsencode(path.relative_to(root)) + b"\0")
             hash_file(path, update)
 
-    return PictureDataset(name, len(paths), contents, hash_content, labels, limit)
+    dataset = PictureDataset(name, len(paths), contents, hash_content, labels, limit)
+    dataset.image_names = tuple(shown(path.relative_to(root)) for path in paths[: dataset.count])
+    return dataset
 
 
 def _from_folder(folder: PictureFolder, limit: int | None) -> Dataset:

@@ -230,6 +230,8 @@ def check_writable(path: StrPath, inputs: Iterable[StrPath] = ()) -> None:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except FileNotFoundError as problem:
+        if parent.exists():  # as in /proc
+            raise StorageError(f"no file can be made in {shown(parent)}") from problem
         raise StorageError(
             f"the folder {shown(parent)} does not exist", advice=f"mkdir -p {shown(parent)}"
         ) from problem

@@ -74,7 +74,7 @@ def load_model(path: StrPath, *, max_bytes: int | None = None) -> onnx.ModelProt
         StorageError: the disk fails or the file may not be read.
     """
     path = Path(path)
-    _refuse_folder(path)
+    refuse_folder(path)
     kind = sniff(path, ModelError)
     if kind is not None and kind.name not in {"text", "bmp"}:
         raise _not_onnx(path, kind)
@@ -117,7 +117,12 @@ def parse_model(content: bytes, name: str = "the model") -> onnx.ModelProto:
     return model
 
 
-def _refuse_folder(path: Path) -> None:
+def refuse_folder(path: Path) -> None:
+    """Say what to give instead of a folder.
+
+    Raises:
+        ModelError: it is one, or there is nothing.
+    """
     stat_path(path, ModelError)
     if not path.is_dir():
         return
