@@ -5,9 +5,11 @@ The frameworks are imported when they are needed; onnx2snn does not depend on th
 
 import contextlib
 import importlib
+import inspect
 import io
 import logging
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -86,7 +88,7 @@ def export_torch(module: Any, example_inputs: Any, path: Path) -> None:
         raise UsageError(f"example_inputs must be a tensor [N,*] or a tuple of them, got {kinds}")
     # two rows: the exporters take a batch of one for a constant
     examples = tuple(torch.cat([item, item]) if len(item) == 1 else item for item in given)
-    names = [f"input_{k}" for k in range(len(examples))] if len(examples) > 1 else ["input"]
+    names = input_names(module, len(examples))
 
     def dynamo() -> None:
         batch = torch.export.Dim("N")
@@ -106,6 +108,16 @@ def export_torch(module: Any, example_inputs: Any, path: Path) -> None:
         _first_that_works({"dynamo": dynamo, "legacy": legacy}, "PyTorch's {} exporter")
 
 
+def input_names(module: Any, count: int) -> list[str]:
+    """``input``, of several the names of the arguments of ``forward``."""
+    if count == 1:
+        return ["input"]
+    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    known = [item.name for item in inspect.signature(module.forward).parameters.values()
+             if item.kind in named]  # fmt: skip
+    return known[:count] if len(known) >= count else [f"input_{k}" for k in range(count)]
+
+
 def export_keras(model: Any, path: Path) -> None:
     """Write a Keras network as ONNX.
 
@@ -118,10 +130,12 @@ def export_keras(model: Any, path: Path) -> None:
         raise UsageError(f"from_keras takes a keras.Model, got {type(model).__name__}")
 
     def export() -> None:
+        inputs = getattr(model, "inputs", None) or ()
         signature = [
             keras.InputSpec(shape=value.shape, dtype=value.dtype, name=value.name)
-            for value in getattr(model, "inputs", None) or ()
-        ]  # of a model whose class is the user's own Keras knows it once it was called
+            for value in inputs
+            if len(inputs) == 1
+        ]  # of several inputs Keras knows the structure, of the user's own class what it was called
         with _constant_normalisations(model), _without_xla():
             model.export(str(path), format="onnx", verbose=False, input_signature=signature or None)
 
@@ -242,8 +256,12 @@ def warn_of_tracing(told: Sequence[warnings.WarningMessage], refusals: Sequence[
         )  # fmt: skip
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
+def _first_line(error: BaseException) -> str:
+    """What began it, without the colours of a terminal."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    plain = re.sub("\x1b\\[[0-9;]*m", "", str(error)).strip()
+    return f"{type(error).__name__}: {(plain.splitlines() or [''])[0][:300]}"
 
 
 @contextlib.contextmanager

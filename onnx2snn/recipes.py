@@ -9,7 +9,8 @@ from onnx2snn_runtime.errors import UsageError
 SMALL_BURST = 2
 MAX_BURST = 255
 PREFERENCES = ("balanced", "energy", "latency")  # what a search for settings saves
-FAST_REACH = 1.875  # burst_limit · scale of ``fast`` and ``refine``: how far a step reaches
+FAST_REACH = 1.875  # burst_limit · scale of ``fast``: how far a step reaches
+REFINE_SCALE = 1 / 8
 
 
 def check_whole(option: str, value: Any, low: int, high: int) -> None:
@@ -32,7 +33,8 @@ class Recipe:
         code: ``rate`` (counts add up, the mean is the answer) or ``refine`` (corrections).
         burst_limit: spikes per neuron and step at most, γ.
         v0: initial charge in units of the threshold.
-        scale: factor on the calibrated threshold; None means min(1, 1.875/γ).
+        scale: factor on the calibrated threshold; None means min(1, 1.875/γ), of the refining code
+            1/8, for bursts of 1 and 2 a half.
         signed: neurons may take back spikes.
         per_channel: one threshold per channel instead of per layer.
         rule: threshold rule, ``max``, ``percentile`` or ``mse``.
@@ -79,8 +81,8 @@ class Recipe:
         """The factor on the calibrated threshold."""
         if self.scale is not None:
             return self.scale
-        if self.has_small_bursts:
-            return 0.5
+        if self.code == "refine":
+            return 0.5 if self.has_small_bursts else REFINE_SCALE
         return min(1.0, FAST_REACH / self.burst_limit)
 
     def with_options(self, **options: Any) -> "Recipe":

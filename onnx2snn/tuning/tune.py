@@ -240,8 +240,8 @@ class _Search:
         return trial
 
     def rate(self, recipe: Recipe) -> None:
-        """Scales from coarse to fine, with every number of steps."""
-        for scale in RATE_SCALES:
+        """Scales from coarse to fine, the recipe's own among them, with every number of steps."""
+        for scale in sorted({*RATE_SCALES, recipe.threshold_scale}, reverse=True):
             self.run(replace(recipe, scale=scale), self.timesteps)
 
     def run(self, recipe: Recipe, timesteps: list[int]) -> list[Trial]:

@@ -219,3 +219,46 @@ def test_a_choice_by_the_data_that_is_traced_is_told():
 
     with pytest.warns(UserWarning, match=r"took for constant .*test_exporters\.py"):
         onnx2snn.from_torch(Choosing(), torch.ones(2, 3, 8, 8), calibration=pictures(40, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_inputs_have_the_names_of_the_arguments():
+    torch = need("torch", "onnxscript")
+
+    class Pair(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.dense = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 2)
+
+        def forward(self, left, right):
+            return self.dense((self.conv(left).relu() - self.conv(right).relu()).mean((2, 3)))
+
+    images = {"left": pictures(40, 1), "right": pictures(40, 2)}
+    examples = tuple(torch.zeros(2, 3, 8, 8) for _ in range(2))
+    spiking = onnx2snn.from_torch(Pair(), examples, calibration=images)
+    assert list(spiking.network().input_shapes) == ["left", "right"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", [list, dict])
+def test_keras_models_with_several_inputs(form):
+    keras = need("keras", "tensorflow", "tf2onnx")
+    picture, vector = keras.Input((8, 8, 3), name="picture"), keras.Input((4,), name="vector")
+    x = keras.layers.Conv2D(4, 3, activation="relu")(picture)
+    x = keras.layers.Concatenate()([keras.layers.Flatten()(x), vector])
+    x = keras.layers.Dense(3)(keras.layers.Dense(8, activation="relu")(x))
+    inputs = [picture, vector]
+    if form is dict:
+        inputs = {"picture": picture, "vector": vector}
+    generator = np.random.default_rng(0)
+    data = {
+        "picture": generator.normal(size=(40, 8, 8, 3)).astype(np.float32),
+        "vector": generator.normal(size=(40, 4)).astype(np.float32),
+    }
+    model = keras.Model(inputs, x)
+    spiking = onnx2snn.from_keras(model, calibration=data)
+    expected = model.predict(data if form is dict else list(data.values()), verbose=0)
+    found = spiking.network().run(data, timesteps=64).logits
+    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
