@@ -130,14 +130,17 @@ def export_keras(model: Any, path: Path) -> None:
         raise UsageError(f"from_keras takes a keras.Model, got {type(model).__name__}")
 
     def export() -> None:
-        inputs = getattr(model, "inputs", None) or ()
-        signature = [
-            keras.InputSpec(shape=value.shape, dtype=value.dtype, name=value.name)
-            for value in inputs
-            if len(inputs) == 1
-        ]  # of several inputs Keras knows the structure, of the user's own class what it was called
+        # of a model whose class is the user's own Keras knows it once it was called
+        signature = None
+        if getattr(model, "inputs", None):
+            signature = keras.tree.map_structure(
+                lambda value: keras.InputSpec(
+                    shape=value.shape, dtype=value.dtype, name=value.name
+                ),
+                model.inputs if len(model.inputs) == 1 else [model.input],
+            )
         with _constant_normalisations(model), _without_xla():
-            model.export(str(path), format="onnx", verbose=False, input_signature=signature or None)
+            model.export(str(path), format="onnx", verbose=False, input_signature=signature)
 
     _first_that_works({"ONNX": export}, "Keras' {} exporter")
 
