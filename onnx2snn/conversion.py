@@ -19,7 +19,7 @@ from onnx2snn.passes import Note, normalise, to_proto
 from onnx2snn.preparation import Preparation, Progress, prepare
 from onnx2snn.recipes import PREFERENCES, Recipe
 from onnx2snn.rewriting.built import Built
-from onnx2snn.source_model import read
+from onnx2snn.source_model import read, refuse_invalid
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.tuning.tune import tune
 from onnx2snn.tuning.tune_exit import DEFAULT_LOSS, tune_on
@@ -27,7 +27,7 @@ from onnx2snn.verification.verify import verify
 from onnx2snn_runtime.backends import Backend, open_backend
 from onnx2snn_runtime.data.input_preprocessing import Preprocessings, to_document
 from onnx2snn_runtime.data.inputs import open_inputs
-from onnx2snn_runtime.errors import BackendError, ModelError
+from onnx2snn_runtime.errors import BackendError, ModelError, UnsupportedError
 from onnx2snn_runtime.files.inference import check_shapes
 from onnx2snn_runtime.format import write_metadata
 from onnx2snn_runtime.planning.plan import tensor_shape
@@ -184,9 +184,14 @@ def normal_network(
     try:
         normal, notes = normalise(ann, input_shapes=input_shapes, run=engine.compile)
     except BackendError as problem:  # it was tried on noise: the fault is the model's
+        refuse_invalid(ann)
         raise ModelError(
             f"the model cannot be executed: {problem.message}", problem.findings
         ) from problem
+    except (ModelError, UnsupportedError) as problem:
+        if not problem.findings:
+            refuse_invalid(ann)
+        raise
     network = to_proto(normal)
     if precision == "int8":
         network = with_neurons_between(network)

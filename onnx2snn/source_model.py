@@ -11,10 +11,11 @@ import onnx
 from onnx2snn.passes.float32 import INTEGERS
 from onnx2snn_runtime.data.input_preprocessing import Preprocessings, by_input, told
 from onnx2snn_runtime.data.preprocessing import PRESETS
-from onnx2snn_runtime.errors import ModelError
+from onnx2snn_runtime.errors import Finding, ModelError
+from onnx2snn_runtime.files.beside import LARGE_MODEL, is_beside
 from onnx2snn_runtime.files.model_checks import check_model
 from onnx2snn_runtime.files.models import load_model
-from onnx2snn_runtime.format import is_spiking
+from onnx2snn_runtime.format import NEXT, is_spiking
 
 
 @dataclass(frozen=True)
@@ -78,4 +79,44 @@ def read(model: str | Path | onnx.ModelProto) -> SourceModel:
         raise ModelError(
             "the model is a spiking network already", advice="run it: onnx2snn run MODEL INPUT"
         )
+    _refuse_names(loaded)
     return SourceModel(loaded, digest)
+
+
+def _refuse_names(model: onnx.ModelProto) -> None:
+    """Without outputs there is no answer, and ``….next`` is how the output of a state is called.
+
+    Raises:
+        ModelError: there are none, or one has the name of a state.
+    """
+    if not model.graph.output:
+        raise ModelError("the model has no outputs", advice="export it again")
+    inputs = {value.name for value in model.graph.input}
+    findings = [
+        Finding(f"the input {value.name.removesuffix(NEXT)!a} would be taken for a state",
+                "give the output another name", tensor=value.name)
+        for value in model.graph.output
+        if value.name.endswith(NEXT) and value.name.removesuffix(NEXT) in inputs
+    ]  # fmt: skip
+    if findings:
+        raise ModelError("outputs have names that states have in spiking networks", findings)
+
+
+def refuse_invalid(model: onnx.ModelProto) -> None:
+    """Say what onnx's own checker finds, where something else has failed already.
+
+    Models that it refuses may convert: exporters write sizes, types and orders that it dislikes.
+
+    Raises:
+        ModelError: it finds something.
+    """
+    if model.ByteSize() > LARGE_MODEL or any(map(is_beside, model.graph.initializer)):
+        return
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as problem:
+        lines = [line for line in str(problem).splitlines() if line.strip()]
+        raise ModelError(
+            f"the model is not valid ONNX: {lines[0] if lines else type(problem).__name__}",
+            advice="export it again; onnx.checker.check_model(model, full_check=True) finds this",
+        ) from problem

@@ -4,8 +4,10 @@
 and why a rewrite did not fire, is in the notes.
 """
 
+import logging
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import onnx
 import onnx_ir as ir
@@ -105,9 +107,10 @@ def normalise(
     source.CopyFrom(model)  # the IR keeps and renames the tensors of its proto
     open_sizes(source)
     try:
-        normal = from_proto(source)
-        for item in PIPELINE:
-            normal = item(session).run(normal)
+        with _quiet_library():
+            normal = from_proto(source)
+            for item in PIPELINE:
+                normal = item(session).run(normal)
     except Onnx2SnnError:
         raise
     except Exception as problem:
@@ -121,6 +124,19 @@ def normalise(
             advice="export it again, or check it with onnx.checker",
         ) from problem
     return normal, list(dict.fromkeys(session.notes))
+
+
+@contextmanager
+def _quiet_library() -> Iterator[None]:
+    """Keep what onnx-ir logs, with tracebacks, from the terminal: what matters it raises, too."""
+    logger, nowhere = logging.getLogger("onnx_ir"), logging.NullHandler()
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        logger.removeHandler(nowhere)
+        logger.propagate = before
 
 
 def _in_library(problem: BaseException) -> bool:

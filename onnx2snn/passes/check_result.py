@@ -21,10 +21,10 @@ class CheckResult(Pass):
     def run(self, model: ir.Model) -> ir.Model:
         """Run the normal form and compare; the model is not changed."""
         expected = self.session.expected
+        found = self.session.run(to_proto(model))(feeds(model, PROBES[0]))
         if expected is None:
             self.note("", "not compared: the model could not be run before normalisation")
             return model
-        found = self.session.run(to_proto(model))(feeds(model, PROBES[0]))
         findings = []
         for name, array in expected.items():
             before = as_array(array)

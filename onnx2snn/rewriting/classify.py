@@ -8,14 +8,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
 import onnx
 from onnx import NodeProto
 
 from onnx2snn.passes.check_operators import ORIGINAL, unsupported
 from onnx2snn_runtime.errors import Finding, UnsupportedError
 from onnx2snn_runtime.neurons import ACTIVATIONS
-from onnx2snn_runtime.ops import OPERATORS, Law
+from onnx2snn_runtime.nodes import attributes_of
+from onnx2snn_runtime.ops import OPERATORS, Call, Law
 from onnx2snn_runtime.ops.behaviour import WEIGHTED, is_affine
+from onnx2snn_runtime.ops.windows import make_windows
+from onnx2snn_runtime.planning.plan import tensor_shape
 from onnx2snn_runtime.planning.weighted import is_weighted, tensors_of_values, values_at_weights
 
 QUANTISED = (
@@ -93,10 +97,9 @@ class _Classifier:
             if not shape_only and any(name in self.moving for name in node.input):
                 self.moving.update(name for name in node.output if name)
         graph = model.graph
-        self.types = {
-            value.name: value.type.tensor_type.elem_type
-            for value in [*graph.value_info, *graph.input, *graph.output]
-        }
+        values = [*graph.value_info, *graph.input, *graph.output]
+        self.types = {value.name: value.type.tensor_type.elem_type for value in values}
+        self.shapes = {value.name: tensor_shape(value) for value in values}
         self.read = {name for node in self.nodes for name in node.input}
         self.outputs = [value.name for value in graph.output]
         self.read.update(self.outputs)
@@ -118,6 +121,8 @@ class _Classifier:
         placed = []
         for i, node in enumerate(self.nodes):
             self.check_anywhere(node)
+            if node.op_type == "MaxPool":
+                self.check_windows(node)
             moving = tuple(k for k, name in enumerate(node.input) if name in self.moving)
             if i in neurons:
                 role = Role.NEURON
@@ -191,6 +196,18 @@ class _Classifier:
         elif "Sequence" in node.op_type and node.op_type != "ReverseSequence":
             self.refuse(node, "a sequence of tensors",
                         "export with tensors: torch.stack or torch.cat")  # fmt: skip
+
+    def check_windows(self, node: NodeProto) -> None:
+        """The maximum of a window without elements is −∞, which no spikes can tell."""
+        attributes, shape = attributes_of(node), self.shapes.get(node.input[0], ())
+        sizes = [size for size in shape[2:] if isinstance(size, int)]
+        kernel = attributes.get("kernel_shape", [])
+        if "auto_pad" in attributes or not sizes or len(sizes) != len(kernel):
+            return
+        call = Call(np, attributes, 0)
+        if make_windows(call, sizes, kernel, bool(call.get("ceil_mode", 0))).has_empty(sizes):
+            self.refuse(node, f"a window holds no element of a map of {'×'.join(map(str, sizes))}",
+                        "pool with less padding or dilation")  # fmt: skip
 
     def body_role(self, node: NodeProto, moving: tuple[int, ...]) -> Role:
         """Role of a node between neurons."""

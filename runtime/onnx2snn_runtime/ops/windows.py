@@ -38,6 +38,20 @@ class Windows:
             found.append(max(0, last - self.before[axis] - size))
         return found
 
+    def has_empty(self, sizes: Sequence[int]) -> bool:
+        """Whether a window lies in the padding of elements of these sizes altogether."""
+        return any(
+            all(
+                not 0 <= window * stride - before + tap * dilation < size
+                for tap in range(kernel)
+            )
+            for size, kernel, stride, dilation, before, outputs in zip(
+                sizes, self.kernel, self.strides, self.dilations, self.before, self.outputs,
+                strict=True,
+            )
+            for window in range(outputs)
+        )  # fmt: skip
+
     def taps(self, axis: int) -> list[slice]:
         """For every tap along a spatial axis, the elements it sees in all windows."""
         stride, dilation = self.strides[axis], self.dilations[axis]
