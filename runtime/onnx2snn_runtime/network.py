@@ -28,6 +28,7 @@ from onnx2snn_runtime.format import read_metadata
 from onnx2snn_runtime.parts import Answer, Feeds, count_images, run_in_parts, window
 from onnx2snn_runtime.planning.plan import Plan, Shape, Stateful, tensor_shape
 from onnx2snn_runtime.planning.planner import make_plan
+from onnx2snn_runtime.planning.spiking_shapes import with_shapes
 
 Array = Any
 Watching = TypeVar("Watching", bound=Observer)
@@ -107,10 +108,11 @@ class Network:
         memory: int | None = None,
         compute: str = EXACT,
     ) -> None:
-        self.model, self.memory = model, memory
+        self.memory = memory
         self._weights = kept_alive(model)
         self.metadata = read_metadata(model)
         self.plan: Plan = make_plan(model)
+        self.model = with_shapes(model)
         self.preprocessing: Preprocessings | None = from_document(
             self.metadata.get("preprocessing"), self.plan.inputs
         )

@@ -17,6 +17,7 @@ from onnx2snn_runtime.neurons import parse_node
 from onnx2snn_runtime.ops.behaviour import is_affine
 from onnx2snn_runtime.planning.plan import Plan, Segment, Shape, Stateful, last_uses, tensor_shape
 from onnx2snn_runtime.planning.spiking_checks import check_spiking
+from onnx2snn_runtime.planning.spiking_shapes import with_shapes
 from onnx2snn_runtime.planning.weighted import is_weighted, tensors_of_values, values_at_weights
 
 FLOAT = onnx.TensorProto.FLOAT
@@ -29,7 +30,7 @@ def make_plan(model: onnx.ModelProto) -> Plan:
         ModelError: the model is not a spiking network as `check_spiking` expects it.
     """
     check_spiking(model)
-    return _Planner(model).plan()
+    return _Planner(with_shapes(model)).plan()
 
 
 class _Planner:

@@ -16,8 +16,8 @@ from onnx2snn_runtime.files.inference import (
     sizes_of,
     skeleton,
 )
-from onnx2snn_runtime.format import NEXT
-from onnx2snn_runtime.neurons import ACTIVATIONS, StatefulOperator
+from onnx2snn_runtime.format import DOMAIN, NEXT
+from onnx2snn_runtime.neurons import ACTIVATIONS, StatefulOperator, parse_node
 
 _DAMAGED = "the file was changed or damaged: convert the network again"
 
@@ -40,6 +40,31 @@ def shape_findings(
     known.update({tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer})
     found = [*_state_findings(model, operators, known), *_declared_findings(model, known)]
     return found or [*_stored_findings(model, operators, known), *size_findings(known)]
+
+
+def with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A network that states every shape: itself, or a copy where some are left out.
+
+    Args:
+        model: a spiking network that has passed its checks.
+    """
+    graph = model.graph
+    stated = {value.name for value in [*graph.value_info, *graph.output] if _has_shape(value)}
+    missing = {name for node in graph.node for name in node.output if name} - stated
+    if not missing:
+        return model
+    operators = {
+        index: parse_node(node) for index, node in enumerate(graph.node) if node.domain == DOMAIN
+    }
+    inferred = infer(_skeleton(model, operators)).graph
+    complete = onnx.ModelProto()
+    complete.CopyFrom(model)
+    complete.graph.value_info.extend(
+        value
+        for value in [*inferred.value_info, *inferred.output]
+        if value.name in missing and _has_shape(value)
+    )
+    return complete
 
 
 def _has_shape(value: onnx.ValueInfoProto) -> bool:
