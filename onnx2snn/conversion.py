@@ -14,7 +14,7 @@ from onnx2snn.decision import deciding_output
 from onnx2snn.doubts import doubts, refuse_constant, shortcomings
 from onnx2snn.integer.between import with_neurons_between
 from onnx2snn.integer.build import to_integers
-from onnx2snn.options import check_options, check_preference, starting_recipes
+from onnx2snn.options import check_options, check_preference, idle_options, starting_recipes
 from onnx2snn.passes import Note, normalise, to_proto
 from onnx2snn.preparation import Preparation, Progress, prepare
 from onnx2snn.recipes import PREFERENCES, Recipe
@@ -166,6 +166,10 @@ def convert(
         "typical": preparation.typical,
     })  # fmt: skip
     warn(shortcomings(result, preparation, target_drop))
+    warn(idle_options(settings, tuning is not None, {
+        "v0": v0, "scale": scale, "threshold": threshold, "percentile": percentile,
+        "per-channel": per_channel,
+    }))  # fmt: skip
     return result
 
 

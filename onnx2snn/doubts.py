@@ -11,6 +11,7 @@ import onnx
 
 from onnx2snn.calibration.images import CalibrationSource
 from onnx2snn.decision import PERCENT, is_classes
+from onnx2snn.options import LARGEST_TIMESTEPS
 from onnx2snn.passes import Note
 from onnx2snn.passes.quantisation import StripQuantisation
 from onnx2snn.preparation import Preparation
@@ -66,7 +67,13 @@ def doubts_of_images(source: CalibrationSource, preparation: Preparation) -> Ite
     if labels is None or len(labels) < FEWEST_IMAGES:
         return
     answers = preparation.answer(preparation.images(len(labels)))
-    if not is_classes(answers) or labels.max() >= answers.shape[1]:
+    if not is_classes(answers):
+        return
+    if labels.max() >= answers.shape[1]:
+        yield (
+            f"calibration images have the label {labels.max()}, and the network tells "
+            f"{answers.shape[1]} classes: labels count from 0"
+        )
         return
     right = PERCENT * float((answers.argmax(axis=1) == labels).mean())
     yield from strange_labels(right, f"{len(labels)} labelled calibration images")
@@ -109,7 +116,8 @@ def shortcomings(
     if result.tuning is not None and not result.tuning.reached:
         yield (
             f"no setting met the target of {target_drop} points; the most accurate one is used, "
-            f"with an expected loss of {result.tuning.chosen.loss_text}"
+            f"with an expected loss of {result.tuning.chosen.loss_text}; more steps may do it "
+            f"(--max-timesteps, {LARGEST_TIMESTEPS} at most)"
         )
     yield from (note.text for note in result.notes if note.is_warning)
     if preparation.source.is_noise:

@@ -1,6 +1,6 @@
 """What `convert` refuses before it reads anything."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnx2snn.calibration.calibrate import check_rule
@@ -99,4 +99,21 @@ def check_options(
     if not 0.0 <= exit_loss <= 100.0:
         raise UsageError(f"--exit-loss must lie in 0..100, got {exit_loss}")
     if target_drop is not None and not 0.0 < target_drop <= 100.0:
-        raise UsageError(f"--target-drop must lie in 0..100 points, got {target_drop}")
+        raise UsageError(f"--target-drop must be above 0 and at most 100 points, got {target_drop}")
+
+
+def idle_options(settings: Recipe, is_tuned: bool, given: Mapping[str, Any]) -> Iterator[str]:
+    """A remark if options were given that the settings have no use for.
+
+    Args:
+        settings: the recipe that was taken.
+        is_tuned: whether a search has chosen its numbers.
+        given: options by their names on the command line, None where not given.
+    """
+    idle = {"v0"} if settings.code == "refine" else set()
+    if is_tuned and settings.code == "refine":
+        idle |= {"scale", "threshold", "percentile", "per-channel"}
+    found = [f"--{name}" for name, value in given.items() if value is not None and name in idle]
+    if found:
+        chosen = f"as --target-drop has chosen recipe {settings.name}" if is_tuned else "here"
+        yield f"{', '.join(found)} changes nothing {chosen}"

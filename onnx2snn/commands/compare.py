@@ -1,6 +1,7 @@
 """``onnx2snn compare``."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from onnx2snn.console import print_json, print_out, print_table, progress_bar, say
@@ -21,6 +22,8 @@ def run(options: argparse.Namespace) -> int:
     if options.plot:
         from onnx2snn.report.drawing import open_matplotlib
 
+        if Path(options.plot).suffix.lower() != ".svg":
+            raise UsageError(f"--plot writes an SVG: the name must end in .svg, got {options.plot}")
         check_writable(options.plot, inputs=[options.ann, options.model, options.data])
         open_matplotlib()  # better to hear that it is missing before the work than after it
     network = open_network(options)

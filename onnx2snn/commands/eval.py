@@ -71,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
         tell(stopped.document, options)
         hint = "" if options.resume else "; --resume keeps a journal to go on from"
         say(f"interrupted: this is the result of {stopped.document['samples']} images{hint}")
+        if options.output or options.report:
+            say("nothing but this has been written")
         return INTERRUPTED
     try:
         if options.report:
@@ -79,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
             write_answers(network, data, result["steps"][-1]["t"], options)
     finally:  # hours of work are told, whatever happens to the files beside it
         tell(result, options)
+    if options.typical and result["typical"] is None:
+        say("note: the typical method is measured by classes, and this network tells none")
     unlabelled = ["no labels of classes: accuracy is not known"] if data.labels is None else []
     for line in remarks(network, data, options, *unlabelled):
         say(line)

@@ -16,7 +16,7 @@ from onnx2snn_runtime.files.beside import array_of
 from onnx2snn_runtime.format import DOMAIN
 from onnx2snn_runtime.neurons import parse_node
 from onnx2snn_runtime.nodes import attributes_of, run_node
-from onnx2snn_runtime.ops import OPERATORS, Call
+from onnx2snn_runtime.ops import Call
 from onnx2snn_runtime.ops.windows import make_windows
 from onnx2snn_runtime.planning.weighted import sides
 
@@ -95,8 +95,8 @@ class FanIn:
             lost = first.size / max(1, int(np.prod(shape)))
             counts: Array = self.run(node, tensor)
             return counts if node.op_type == "ReduceSum" else counts * lost
-        if node.op_type not in OPERATORS:
-            return np.ones(shape)
+        if not self.network.hands_on(node, node.input[0]):
+            return np.ones(shape)  # what another operator makes of values is a value
         return self.run(node, tensor)
 
     def run(self, node: NodeProto, tensor: str) -> Array:

@@ -68,7 +68,9 @@ class Trial:
 
     @property
     def loss_text(self) -> str:
-        """The expected loss for people."""
+        """The expected loss for people; of what is no class no error is known."""
+        if self.agreement is None:
+            return f"{self.expected_loss:.2f}"
         return f"{self.expected_loss:.2f} ± {self.standard_error:.2f}"
 
     def keeps(self, target: float) -> bool:

@@ -56,6 +56,14 @@ def _reason(name: str, error: float, evidence: Evidence) -> tuple[str, str]:
             f"it saturates, {100 * share:.0f} % of its neurons send the burst limit",
             _data(evidence, "calibrate with more images, or raise --scale or --burst"),
         )
+    before = _layer_before(name, evidence)
+    if evidence.saturated.get(before, 0.0) > SATURATED:
+        share = evidence.saturated[before]
+        return (
+            f"{before!r} in front of it saturates, {100 * share:.0f} % of its neurons send the "
+            "burst limit",
+            _data(evidence, "calibrate with more images, or raise --scale or --burst"),
+        )
     if name in evidence.silent:
         return "it has not sent a spike yet", "use more steps, or a smaller --scale"
     if error <= FALLING * evidence.early.get(name, float("inf")):
@@ -71,6 +79,12 @@ def _reason(name: str, error: float, evidence: Evidence) -> tuple[str, str]:
         "the error no longer falls, and its neurons are not at their limit",
         "look for a large gain in the notes (-v), lower --scale, or try another recipe",
     )
+
+
+def _layer_before(name: str, evidence: Evidence) -> str:
+    """The layer in front, in the order of the network."""
+    names = list(evidence.errors)
+    return names[names.index(name) - 1] if name in names[1:] else ""
 
 
 def _data(evidence: Evidence, otherwise: str) -> str:

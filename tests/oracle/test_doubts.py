@@ -81,14 +81,6 @@ def test_an_evaluation_says_so_too(tmp_path, capsys, shift):
     assert ("answers only 0 % of 48 images" in capsys.readouterr().err) == bool(shift)
 
 
-def test_labels_of_other_classes_tell_nothing(tmp_path):
-    path = tmp_path / "images.npz"
-    np.savez(path, images=IMAGES, labels=np.full(len(IMAGES), 10_000))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        onnx2snn.convert(networks.small_cnn(), calibration=path)
-
-
 def test_pictures_without_preprocessing(tmp_path, capsys):
     """It is told, as division by 255 is seldom what a network was trained on."""
     pictures = np.random.default_rng(0).integers(0, 256, IMAGES.shape, np.uint8)
@@ -121,3 +113,20 @@ def test_few_images(tmp_path):
 def test_constant_images(value):
     with pytest.raises(DataError, match=f"constant: every value of the first 32 is {value:g}"):
         onnx2snn.convert(networks.small_cnn(), calibration=np.full_like(IMAGES, value))
+
+
+def test_options_without_effect_are_told():
+    images = networks.images(48)
+    with pytest.warns(UserWarning, match="--v0 changes nothing here"):
+        onnx2snn.convert(networks.small_cnn(), calibration=images, recipe="refine", v0=0.3)
+    with pytest.warns(UserWarning, match="--scale, --threshold changes nothing as --target-drop"):
+        onnx2snn.convert(
+            networks.small_cnn(), calibration=images, recipe="refine", target_drop=1.0, scale=0.3,
+            threshold="max",
+        )  # fmt: skip
+
+
+def test_labels_beyond_the_classes_are_told():
+    images = networks.images(48)
+    with pytest.warns(UserWarning, match="label 9, and the network tells 4 classes"):
+        onnx2snn.convert(networks.small_cnn(), calibration=(images, np.full(48, 9)))

@@ -269,3 +269,14 @@ def test_estimates_start_at_what_a_channel_usually_answers(images):
         assert start.shape == expected.shape
         assert np.all(np.abs(start - expected) <= grid * 0.5001)
         np.testing.assert_allclose(start / grid, np.rint(start / grid), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:no setting met the target")
+@pytest.mark.parametrize("recipe", ["if", "paper"])
+def test_the_scale_of_the_recipe_itself_is_tried(recipe):
+    """Smaller thresholds saturate where a burst is small."""
+    model = onnx2snn.convert(
+        networks.small_cnn(3), calibration=networks.images(64), recipe=recipe, target_drop=0.5,
+        max_timesteps=32,
+    )  # fmt: skip
+    assert 1.0 in {trial.recipe.threshold_scale for trial in model.tuning.trials}

@@ -328,6 +328,19 @@ def test_fan_in_of_single_neurons():
                                               [14, 20, 20, 14], [10, 14, 14, 10]]  # fmt: skip
 
 
+def test_fan_in_does_not_depend_on_the_arithmetic():
+    """In whole numbers the input is rounded to steps and clipped in front of the first weights."""
+    fan_ins = []
+    for precision in ("float", "int8"):
+        model = onnx2snn.convert(
+            networks.small_cnn(pool=False), calibration=networks.images(40), precision=precision
+        )
+        first = model.network().plan.stateful[0]
+        network = FanOut(model.proto)
+        fan_ins.append(FanIn(model.proto, network).of(first.inputs[0]).max())
+    assert fan_ins[0] == fan_ins[1] == 27
+
+
 def bottleneck_net():
     """Relu, Conv, Conv with borders and nothing in between, Relu; 16 channels fill blocks."""
     b = networks.Builder(6)
