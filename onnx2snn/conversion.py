@@ -31,6 +31,7 @@ from onnx2snn_runtime.errors import BackendError, ModelError, UnsupportedError
 from onnx2snn_runtime.files.inference import check_shapes
 from onnx2snn_runtime.format import write_metadata
 from onnx2snn_runtime.planning.plan import tensor_shape
+from onnx2snn_runtime.planning.whole_inputs import take_whole
 
 CALIBRATION_SAMPLES = 512
 MAX_TIMESTEPS = 8
@@ -156,6 +157,7 @@ def convert(
         built.spiking, network, settings, built.placed, built.thresholds, check, notes, tuning,
         built.record, [*source.notes, *filter(None, [remark])], exit_rule,
     )  # fmt: skip
+    take_whole(built.spiking, given.whole_inputs)
     write_metadata(built.spiking, {
         **result.record(),
         "precision": precision,

@@ -8,7 +8,6 @@ from typing import Any
 
 import onnx
 
-from onnx2snn.passes.float32 import INTEGERS
 from onnx2snn_runtime.data.input_preprocessing import Preprocessings, by_input, told
 from onnx2snn_runtime.data.preprocessing import PRESETS
 from onnx2snn_runtime.errors import Finding, ModelError
@@ -16,6 +15,7 @@ from onnx2snn_runtime.files.beside import LARGE_MODEL, is_beside
 from onnx2snn_runtime.files.model_checks import check_model
 from onnx2snn_runtime.files.models import load_model
 from onnx2snn_runtime.format import NEXT, is_spiking
+from onnx2snn_runtime.planning.whole_inputs import WHOLE
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,12 @@ class SourceModel:
         weights = {item.name for item in self.ann.graph.initializer}
         return [value.name for value in self.ann.graph.input if value.name not in weights]
 
+    @property
+    def whole_inputs(self) -> dict[str, int]:
+        """Inputs of whole numbers, with their types."""
+        kinds = {value.name: value.type.tensor_type.elem_type for value in self.ann.graph.input}
+        return {name: kinds[name] for name in self.inputs if kinds[name] in WHOLE}
+
     def preprocessing(self, given: Any) -> Preprocessings | None:
         """What is asked for; inputs of whole numbers take those of pictures as they are.
 
@@ -44,11 +50,7 @@ class SourceModel:
         """
         asked = told(given)
         known = by_input(asked, self.inputs)
-        whole = [
-            value.name for value in self.ann.graph.input
-            if value.type.tensor_type.elem_type in INTEGERS
-            and value.name in self.inputs and value.name not in known
-        ]  # fmt: skip
+        whole = self.whole_inputs.keys() - known.keys()
         return {**known, **dict.fromkeys(whole, PRESETS["none"])} if whole else asked
 
 

@@ -86,7 +86,7 @@ class Float32(Pass):
                 advice=advice,
             )
         value.dtype = ir.DataType.FLOAT
-        self.note(value.name, f"input {label(value)} was {kind} and is float32 now")
+        self.note(value.name, f"input {label(value)} of {kind} is cast to float32 at once")
 
     @staticmethod
     def spell_out(node: ir.Node) -> None:

@@ -29,6 +29,7 @@ from onnx2snn_runtime.parts import Answer, Feeds, count_images, run_in_parts, wi
 from onnx2snn_runtime.planning.plan import Plan, Shape, Stateful, tensor_shape
 from onnx2snn_runtime.planning.planner import make_plan
 from onnx2snn_runtime.planning.spiking_shapes import with_shapes
+from onnx2snn_runtime.planning.whole_inputs import with_float_inputs
 
 Array = Any
 Watching = TypeVar("Watching", bound=Observer)
@@ -111,6 +112,7 @@ class Network:
         self.memory = memory
         self._weights = kept_alive(model)
         self.metadata = read_metadata(model)
+        model = with_float_inputs(model)
         self.plan: Plan = make_plan(model)
         self.model = with_shapes(model)
         self.preprocessing: Preprocessings | None = from_document(

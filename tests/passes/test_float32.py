@@ -46,7 +46,7 @@ def test_tensor_attributes_and_integer_casts():
     one = helper.make_attribute("value", numpy_helper.from_array(np.ones(1, np.float16)))
     source.graph.node[1].attribute.append(one)
     result, notes = normalise(source, run=run)
-    assert has(notes, "input u was uint8 and is float32 now")
+    assert has(notes, "input u of uint8 is cast to float32 at once")
     proto = ir.to_proto(result)
     well_formed(proto)
     feeds = {"x": random(2, 4), "u": np.ones((2, 4), np.float32)}

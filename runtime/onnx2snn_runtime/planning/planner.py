@@ -19,6 +19,7 @@ from onnx2snn_runtime.planning.plan import Plan, Segment, Shape, Stateful, last_
 from onnx2snn_runtime.planning.spiking_checks import check_spiking
 from onnx2snn_runtime.planning.spiking_shapes import with_shapes
 from onnx2snn_runtime.planning.weighted import is_weighted, tensors_of_values, values_at_weights
+from onnx2snn_runtime.planning.whole_inputs import with_float_inputs
 
 FLOAT = onnx.TensorProto.FLOAT
 
@@ -29,6 +30,7 @@ def make_plan(model: onnx.ModelProto) -> Plan:
     Raises:
         ModelError: the model is not a spiking network as `check_spiking` expects it.
     """
+    model = with_float_inputs(model)
     check_spiking(model)
     return _Planner(with_shapes(model)).plan()
 
