@@ -130,6 +130,7 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-analog", action="store_true", help="convert even if no activation becomes spiking"
     )
     parser.add_argument("--backend", default="auto", help="for calibration and the check")
+    parser.add_argument("--threads", type=int, help="CPU threads")
     add_limit_arguments(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise without data")
     parser.add_argument("--dry-run", action="store_true", help="do everything but write the file")

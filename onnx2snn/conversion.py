@@ -61,6 +61,7 @@ def convert(
     strict: bool = False,
     allow_analog: bool = False,
     backend: str = "auto",
+    threads: int | None = None,
     seed: int = 0,
     progress: Progress = lambda stage, done, total: None,
 ) -> SpikingModel:
@@ -99,6 +100,7 @@ def convert(
         strict: refuse graded operators, and a network whose check fails.
         allow_analog: accept a network in which nothing spikes.
         backend: backend for calibration and the check.
+        threads: CPU threads, None for all that may be used.
         seed: seed of the noise that stands in for calibration images.
         progress: is told how far long stages are.
 
@@ -118,7 +120,7 @@ def convert(
     )  # fmt: skip
     check_options(starts, calibration_samples, target_drop, max_timesteps, exit_loss, seed)
     check_preference(prefer, target_drop)
-    engine, _ = open_backend(backend)
+    engine, _ = open_backend(backend, threads)
     given = read(model)
     preprocessing = given.preprocessing(preprocess)
     data = None if calibration is None else open_inputs(calibration, given.inputs)

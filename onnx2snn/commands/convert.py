@@ -67,6 +67,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
             strict=options.strict,
             allow_analog=options.allow_analog,
             backend=options.backend,
+            threads=options.threads,
             seed=options.seed,
             progress=progress,
         )

@@ -249,7 +249,7 @@ class _Search:
     def run(self, recipe: Recipe, timesteps: list[int]) -> list[Trial]:
         """Measure one setting after some numbers of steps."""
         spiking, _ = self.preparation.spiking(recipe)
-        network = Network(spiking, backend=self.preparation.backend.name)
+        network = Network(spiking, backend=self.preparation.backend)
         meter = EnergyMeter(spiking, network.plan)
         if not self.feeds:
             self.feeds = self.preparation.images(_image_count(meter.macs, self.timesteps[-1]))

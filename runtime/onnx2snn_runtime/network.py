@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,6 +110,11 @@ class Network:
         memory: int | None = None,
         compute: str = EXACT,
     ) -> None:
+        if not isinstance(model, onnx.ModelProto):
+            raise UsageError(
+                f"Network takes an onnx.ModelProto, got {type(model).__name__}",
+                advice="onnx2snn_runtime.load(path) reads a file",
+            )
         self.memory = memory
         self._weights = kept_alive(model)
         self.metadata = read_metadata(model)
@@ -132,6 +138,17 @@ class Network:
             self.engine = Engine(self.plan, self.backend, memory)
         except self.backend.out_of_memory as problem:
             raise BackendError(f"the weights do not fit the memory: {problem}") from problem
+
+    def __repr__(self) -> str:
+        """The short account; the message would fill pages."""
+        inputs = ", ".join(
+            f"{name} [{','.join(map(str, shape))}]" for name, shape in self.input_shapes.items()
+        )
+        spiking = sum(unit.operator.spiking for unit in self.plan.stateful)
+        return (
+            f"<Network: {inputs}; {spiking} spiking layers; {self.recommended_timesteps} steps "
+            f"recommended; backend {self.backend.name}>"
+        )
 
     @property
     def input_shapes(self) -> dict[str, Shape]:
@@ -392,7 +409,7 @@ class Network:
 
 
 def load(
-    path: str | Path,
+    path: str | Path | onnx.ModelProto,
     backend: str = "auto",
     threads: int | None = None,
     *,
@@ -402,7 +419,7 @@ def load(
     """Load a spiking network from a ``.snn.onnx`` file.
 
     Args:
-        path: the file.
+        path: the file, or what it holds.
         backend: ``auto``, ``numpy``, ``onnxruntime`` or ``cupy``.
         threads: CPU threads, None for the library's default.
         memory: bytes that states and activations may take; default: a share of what is free.
@@ -412,10 +429,12 @@ def load(
     Raises:
         ModelError: the file cannot be read or is not a spiking network.
         BackendError: the backend cannot run here.
+        UsageError: something else is given.
     """
-    return Network(
-        load_model(path), backend=backend, threads=threads, memory=memory, compute=compute
-    )
+    if not isinstance(path, str | PathLike | onnx.ModelProto):
+        raise UsageError(f"load takes a path or an onnx.ModelProto, got {type(path).__name__}")
+    model = path if isinstance(path, onnx.ModelProto) else load_model(path)
+    return Network(model, backend=backend, threads=threads, memory=memory, compute=compute)
 
 
 def _no_observer() -> None:

@@ -2,10 +2,12 @@
 
 import networks
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 import onnx2snn
+import onnx2snn_runtime
 from onnx2snn_runtime.errors import DataError, UsageError
 
 BYTES = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 8), np.uint8)
@@ -89,3 +91,13 @@ def test_evaluate_takes_what_convert_returned(converted, network, tmp_path):
 def test_a_spiking_model_is_shown_in_a_few_lines(converted):
     assert "layers: 6 spiking, 1 pooling" in repr(converted)
     assert len(repr(converted)) < 1000
+
+
+def test_a_network_is_loaded_from_a_path_or_a_message(network, tmp_path):
+    onnx.save(network.model, tmp_path / "net.snn.onnx")
+    for source in (network.model, tmp_path / "net.snn.onnx", str(tmp_path / "net.snn.onnx")):
+        assert "spiking layers" in repr(onnx2snn_runtime.load(source))
+    with pytest.raises(UsageError, match="got bytes"):
+        onnx2snn_runtime.load(b"bytes")
+    with pytest.raises(UsageError, match="load"):
+        onnx2snn_runtime.Network(str(tmp_path / "net.snn.onnx"))
