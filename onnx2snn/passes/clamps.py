@@ -28,9 +28,10 @@ Bounds = tuple[float, float]
 class Clamps(Pass):
     """min(max(x, a), b), however it is written, is one node; clamps in a row are one clamp.
 
-    [0, ∞] is Relu, [a, b] is Clip, and b where a ≥ b; Relu(x) + c·Relu(−x) is PRelu with slope −c,
-    max(x, a·x) with 0 ≤ a ≤ 1 is LeakyRelu, and so is x > 0 ? x : a·x, for
-    a = 0 Relu, as is x·[x > 0]; x > 0 ? x : a·(exp(x) − 1) is Elu.
+    [0, ∞] is Relu, [a, ∞] is Relu(x − a) + a, [−∞, b] is b − Relu(b − x), [a, b] is Clip, and b
+    where a ≥ b; Relu(x) + c·Relu(−x) is PRelu with slope −c, max(x, a·x) with 0 ≤ a ≤ 1 is
+    LeakyRelu, and so is x > 0 ? x : a·x, for a = 0 Relu, as is x·[x > 0];
+    x > 0 ? x : a·(exp(x) − 1) is Elu.
     """
 
     name = "clamps"
@@ -67,8 +68,6 @@ class Clamps(Pass):
         if (low, high) == (-inf, inf):
             bypass(node, source)
             return
-        if low == -inf or (high == inf and low != 0):
-            return
         before_text = f" and {label(before)}" if merged else ""
         if low >= high:
             self.always(node, source, high)
@@ -78,6 +77,10 @@ class Clamps(Pass):
             if node.op_type != "Relu" or merged:
                 substitute(node, "Relu", [source])
                 self.note(node.name, f"{label(node)}{before_text} is Relu")
+            return
+        if inf in (-low, high):
+            self.one_sided(node, source, low, high)
+            self.note(node.name, f"{label(node)}{before_text} is a Relu between constants")
             return
         if node.op_type != "Clip" or merged:
             graph = graph_of(node)
@@ -91,17 +94,17 @@ class Clamps(Pass):
     @staticmethod
     def always(node: ir.Node, source: ir.Value, number: float) -> None:
         """x·0 + number, which the weights in front or behind take up."""
-        graph = graph_of(node)
-        zero, added = (
-            add_constant(graph, f"{label(node)}.{name}", np.array(value, np.float32))
-            for name, value in (("zero", 0.0), ("always", number))
-        )
-        product = ir.node("Mul", [source, zero], name=f"{label(node)}.zeroed")
-        (nothing,) = product.outputs
-        nothing.name = fresh_name(graph, f"{label(node)}.nothing")
-        nothing.type, nothing.shape = source.type, source.shape
-        graph.insert_before(node, product)
-        substitute(node, "Add", [nothing, added])
+        zero, added = (number_for(node, name, n) for name, n in (("zero", 0.0), ("always", number)))
+        substitute(node, "Add", [in_front(node, "Mul", [source, zero], "nothing"), added])
+
+    @staticmethod
+    def one_sided(node: ir.Node, source: ir.Value, low: float, high: float) -> None:
+        """max(x, a) = Relu(x − a) + a, min(x, b) = b − Relu(b − x); weights take the constants."""
+        is_floor = high == inf
+        bound = number_for(node, "bound", low if is_floor else high)
+        order = [source, bound] if is_floor else [bound, source]
+        above = in_front(node, "Relu", [in_front(node, "Sub", order, "shifted")], "rectified")
+        substitute(node, *(("Add", [above, bound]) if is_floor else ("Sub", [bound, above])))
 
     def prelu(self, node: ir.Node) -> None:
         """Relu(x) ± c·Relu(−x)."""
@@ -178,6 +181,22 @@ class Clamps(Pass):
                     self.note(node.name, f"max(x, {alpha:g}·x) at {label(node)} is LeakyRelu")
                     return True
         return False
+
+
+def number_for(node: ir.Node, name: str, number: float) -> ir.Value:
+    """A constant for what takes the place of a node."""
+    return add_constant(graph_of(node), f"{label(node)}.{name}", np.array(number, np.float32))
+
+
+def in_front(node: ir.Node, op_type: str, inputs: list[ir.Value], name: str) -> ir.Value:
+    """What a new elementwise node in front of another makes."""
+    graph, like = graph_of(node), node.outputs[0]
+    new = ir.node(op_type, inputs, name=f"{label(node)}.{name}")
+    (made,) = new.outputs
+    made.name = fresh_name(graph, f"{label(node)}.{name}")
+    made.type, made.shape = like.type, like.shape
+    graph.insert_before(node, new)
+    return made
 
 
 def _sign_of(condition: ir.Value | None) -> tuple[ir.Value, bool] | None:

@@ -81,3 +81,18 @@ def test_booleans_between_layers_are_refused_by_name():
             calibration=np.random.default_rng(0).normal(size=(40, 3, 4, 4)).astype(np.float32),
         )
     assert any(finding.op in ("Less", "Where") for finding in caught.value.findings)
+
+
+@pytest.mark.parametrize(
+    "op", ["Clip(c, minus)", "Max(c, minus)", "Min(c, half)", "Clip(c, , half)"]
+)
+@pytest.mark.parametrize("recipe", ["fast", "refine"])
+def test_a_clamp_with_one_bound_is_a_rectifier(op, recipe):
+    images = np.random.default_rng(0).normal(size=(40, 3, 4, 4)).astype(np.float32)
+    source = network(f"y = {op}")
+    proto, notes = normal(source)
+    assert operators(proto) == {"Conv": 2, "Relu": 1}
+    assert has(notes, "is a Relu between constants")
+    spiking = onnx2snn.convert(source, calibration=images, recipe=recipe)
+    assert [layer.role for layer in spiking.layers] == ["neuron"]
+    assert spiking.check.output_error < 0.03
