@@ -79,6 +79,9 @@ class Clamps(Pass):
                 self.note(node.name, f"{label(node)}{before_text} is Relu")
             return
         if inf in (-low, high):
+            reader = sole_reader(node.outputs[0])
+            if reader is not None and bounds_of(reader) is not None:
+                return  # it will be merged
             self.one_sided(node, source, low, high)
             self.note(node.name, f"{label(node)}{before_text} is a Relu between constants")
             return
