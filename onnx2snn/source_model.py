@@ -12,6 +12,7 @@ from onnx2snn_runtime.data.input_preprocessing import Preprocessings, by_input, 
 from onnx2snn_runtime.data.preprocessing import PRESETS
 from onnx2snn_runtime.errors import Finding, ModelError
 from onnx2snn_runtime.files.beside import LARGE_MODEL, is_beside
+from onnx2snn_runtime.files.inference import refuse_impossible_sizes
 from onnx2snn_runtime.files.model_checks import check_model
 from onnx2snn_runtime.files.models import load_model
 from onnx2snn_runtime.format import NEXT, is_spiking
@@ -114,6 +115,7 @@ def refuse_invalid(model: onnx.ModelProto) -> None:
     """
     if model.ByteSize() > LARGE_MODEL or any(map(is_beside, model.graph.initializer)):
         return
+    refuse_impossible_sizes(model)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as problem:

@@ -38,6 +38,7 @@ from onnx2snn.passes.transposes import SharedTransposes
 from onnx2snn.passes.whole_windows import WholeWindows
 from onnx2snn_runtime.errors import ModelError, Onnx2SnnError
 from onnx2snn_runtime.files.disk import shown
+from onnx2snn_runtime.files.inference import refuse_impossible_sizes
 
 __all__ = ["PIPELINE", "Note", "Pass", "Session", "normalise", "to_proto"]
 
@@ -106,6 +107,7 @@ def normalise(
     source = onnx.ModelProto()
     source.CopyFrom(model)  # the IR keeps and renames the tensors of its proto
     open_sizes(source)
+    refuse_impossible_sizes(source)
     try:
         with _quiet_library():
             normal = from_proto(source)

@@ -21,6 +21,7 @@ from onnx2snn.passes.infer_shapes import infer
 from onnx2snn.passes.probe import PROBES, SEED, feeds
 from onnx2snn.passes.protos import to_proto
 from onnx2snn_runtime.errors import Finding, Onnx2SnnError, UnsupportedError, UsageError
+from onnx2snn_runtime.files.inference import refuse_impossible_sizes
 
 EXAMPLE_SIZE = 224
 TOLERANCE = 1e-3
@@ -155,6 +156,7 @@ class FreeBatch(Pass):
         """Write the input shapes; computed shapes are inferred again later."""
         for value, shape in shapes.items():
             value.shape = ir.Shape([BATCH, *shape[1:]])
+        refuse_impossible_sizes(to_proto(model))
         for node in ir.traversal.RecursiveGraphIterator(model.graph):
             for output in node.outputs:
                 output.shape = None

@@ -79,3 +79,44 @@ def test_a_window_without_elements_is_refused_by_name(tmp_path):
         assert done.returncode == 4, done.stderr
         assert "MaxPool" in done.stderr
         assert "no element" in done.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("sizes", [("H", "W"), (5, 5)])
+def test_windows_larger_than_their_map(sizes, tmp_path):
+    """Behind a negative size onnx's own inference of a Slice ends the process."""
+    b = networks.Builder(2)
+    x = b.add("Conv", ["input", b.weight(3, 3, 9, 9)])
+    bounds = [b.constant([number]) for number in (1, 8, 2)]
+    x = b.add("Slice", [b.add("Relu", [x]), *bounds])
+    x = b.add("Flatten", [b.add("GlobalAveragePool", [b.add("Relu", [b.conv(x, 3, 3, 1)])])])
+    model = b.model(b.add("Gemm", [x, b.weight(3, 3)], transB=1), [3])
+    for dimension, size in zip(
+        model.graph.input[0].type.tensor_type.shape.dim[2:], sizes, strict=True
+    ):
+        dimension.Clear()
+        if isinstance(size, int):
+            dimension.dim_value = size
+        else:
+            dimension.dim_param = size
+    onnx.save(model, tmp_path / "net.onnx")
+    option = [] if sizes == (5, 5) else ["--input-shape", "input:1,3,5,5"]
+    done = call("convert", tmp_path / "net.onnx", *option)
+    assert done.returncode == 3, done.stderr
+    assert "Conv" in done.stderr
+    if option:
+        assert (
+            call("convert", tmp_path / "net.onnx", "--input-shape", "input:1,3,20,20").returncode
+            == 0
+        )
+
+
+def test_a_slice_that_leaves_nothing(tmp_path):
+    b = networks.Builder(2)
+    x = b.add("Relu", [b.conv("input", 3, 4)])
+    bounds = [b.constant([number]) for number in (3, 1, 2)]
+    x = b.add("Flatten", [b.add("Slice", [x, *bounds])])
+    x = b.add("Relu", [b.add("Gemm", [x, b.weight(3, 0)], transB=1)])
+    onnx.save(b.model(b.add("Gemm", [x, b.weight(3, 3)], transB=1), [3]), tmp_path / "net.onnx")
+    done = call("convert", tmp_path / "net.onnx")
+    assert done.returncode == 3, done.stderr
+    assert "Slice" in done.stderr

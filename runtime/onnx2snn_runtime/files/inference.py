@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import onnx
 from onnx import helper
@@ -16,6 +17,11 @@ MAX_IMAGE_BYTES = 4 * 2**30
 Sizes = tuple[int | None, ...]
 
 _FLOAT_BYTES = 4
+_NOT_INFERRED = (  # a node that is not known, not valid, or behind such a node
+    onnx.defs.SchemaError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError,
+    ValueError, KeyError, RuntimeError,
+)  # fmt: skip
+_NEVER_EMPTY = ("Conv", "MaxPool", "AveragePool", "LpPool", "Slice")
 _SMALL_BYTES = 1024  # weights up to this size may be the shapes that operators read
 
 
@@ -66,6 +72,45 @@ def size_findings(known: Mapping[str, Sizes]) -> Iterator[Finding]:
         elif image_bytes(sizes) > MAX_IMAGE_BYTES:
             why = f"{list(sizes)} takes {image_bytes(sizes):,} bytes for one image"
             yield Finding(why, f"the limit is {MAX_IMAGE_BYTES:,}", tensor=shown(name))
+
+
+def refuse_impossible_sizes(model: onnx.ModelProto) -> None:
+    """Follow sizes node by node, and stop at the first that cannot be.
+
+    Where a window is larger than its map onnx infers a negative size, and its inference of a Slice
+    behind it ends the process.
+
+    Raises:
+        ModelError: names the node.
+    """
+    graph = model.graph
+    versions = {item.domain: item.version for item in model.opset_import}
+    kinds = {value.name: value.type for value in graph.input}
+    small = {}
+    for tensor in graph.initializer:
+        kinds[tensor.name] = helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+        if byte_count(tensor) <= _SMALL_BYTES:
+            small[tensor.name] = tensor
+    for node in graph.node:
+        with suppress(*_NOT_INFERRED):
+            schema = onnx.defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
+            made = onnx.shape_inference.infer_node_outputs(
+                schema,
+                node,
+                {name: kinds[name] for name in node.input if name in kinds},
+                {name: small[name] for name in node.input if name in small},
+                opset_imports=list(model.opset_import),
+            )
+            for kind in made.values():
+                sizes = [d.dim_value for d in kind.tensor_type.shape.dim if d.HasField("dim_value")]
+                least = 1 if node.op_type in _NEVER_EMPTY else 0
+                if any(size < least for size in sizes):
+                    raise ModelError("sizes do not fit together", [Finding(
+                        f"it would make a tensor of the sizes {sizes}",
+                        "give a larger input: its windows do not fit into what they read",
+                        node=shown(node.name or node.output[0]), op=node.op_type,
+                    )])  # fmt: skip
+            kinds.update(made)
 
 
 def check_shapes(model: onnx.ModelProto) -> None:
