@@ -115,7 +115,7 @@ def _kept(command: str, option: str, *others: str) -> Build:
 
     def build(folder: Path) -> Sequence[Any]:
         inputs = [put(folder / name, NO_MODEL) for name in ("model.onnx", *others)]
-        return [command, *inputs, option, put(folder / "old", OLD), "--no-clobber"]
+        return [command, *inputs, option, put(folder / "old.svg", OLD), "--no-clobber"]
 
     return build
 

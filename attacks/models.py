@@ -365,7 +365,7 @@ UNFIT: dict[str, tuple[Change, str]] = {
     "channels that lie": (input_sizes("N", 2, 8, 8), ""),
     "Gemm that does not fit": (dims(1, 3, 3, 3), ""),
 }
-table("unfit", 7, UNFIT, changed)
+table("unfit", 3, UNFIT, changed)
 
 attack("broken: not UTF-8", 3, "636ff66e31", renamed_bytes(b"conv1", b"co\xf6n1"))
 attack("broken: nested subgraphs", 3, "damaged", lambda folder: convert(folder, nested(60)))

@@ -71,7 +71,8 @@ def test_a_name_chooses_and_a_wrong_one_is_refused(data):
     assert onnx2snn.convert(SOURCE, calibration=IMAGES).network().decides == NUMBERS
     with pytest.raises(UsageError, match="outputs"):
         onnx2snn.convert(SOURCE, calibration=IMAGES, decides="elsewhere")
-    numbers = onnx2snn.convert(SOURCE, calibration=data, decides=NUMBERS)
+    with pytest.warns(UserWarning, match="labels count from 0"):
+        numbers = onnx2snn.convert(SOURCE, calibration=data, decides=NUMBERS)
     with pytest.raises(DataError, match="label") as refusal:
         onnx2snn.evaluate(numbers, data)
     assert "--decides" in refusal.value.advice

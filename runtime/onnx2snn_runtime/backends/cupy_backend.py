@@ -122,7 +122,11 @@ class CupyBackend(Backend):
 
     @contextlib.contextmanager
     def named_failures(self) -> Iterator[None]:
-        """What CuPy's compiler and cuDNN raise is no error that anybody else would expect."""
+        """What CuPy's compiler and cuDNN raise is no error that anybody else would expect.
+
+        Raises:
+            BackendError: in its place.
+        """
         try:
             yield
         except (*self.device.failures, *self.engine.failures) as problem:
