@@ -109,3 +109,18 @@ def test_a_batch_that_is_free_in_name_only_is_made_free():
     proto, notes = normal(net("N,3,6,6", "M,5", [1, 32]), batches=(1,))
     assert has(notes, "the file fixed the batch at 1")
     assert difference(net("N,3,6,6", "N,5", [-1, 32]), proto) < 1e-5
+
+
+@pytest.mark.parametrize(("batch", "taken"), [(200, True), (100_000, False)])
+def test_a_large_fixed_batch(batch, taken):
+    source = model(
+        f"agraph (float[{batch},3,4,4] x) => (float[{batch},2,4,4] y) {{y = Conv(x, w)}}",
+        w=random(2, 3, 1, 1),
+    )
+    if taken:
+        proto, notes = apply(FreeBatch, source)
+        assert has(notes, f"the file fixed the batch at {batch}")
+        assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
+    else:
+        with pytest.raises(UnsupportedError, match="100,000"):
+            normal(source)
