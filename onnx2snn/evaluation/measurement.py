@@ -70,9 +70,10 @@ class Measurement:
         labels = piece.labels
         expected = self.ann(feeds)
         first = expected[self.network.decides]
-        scores, classes = is_classes(first), told_classes(first) is not None
-        if labels is not None and scores:
-            check_labels(labels, first.shape[1], self.network, piece.first)
+        scores, binary = is_classes(first), self.network.is_binary
+        classes = told_classes(first, binary) is not None
+        if labels is not None and (scores or binary):
+            check_labels(labels, 2 if binary else first.shape[1], self.network, piece.first)
         known = labels if classes else None
         totals = Totals(len(piece), truths={
             "classes": classes, "scores": scores, "labelled": known is not None,
@@ -107,7 +108,10 @@ class Measurement:
                 difference = given - np.asarray(expected, np.float64)
             totals.sums[f"{who}/distance/{name}"] = squares(difference)
         scores = outputs[self.network.decides]
-        predicted, reference = told_classes(scores), told_classes(ann[self.network.decides])
+        predicted, reference = (
+            told_classes(array, self.network.is_binary)
+            for array in (scores, ann[self.network.decides])
+        )
         if predicted is None:
             return
         totals.count(f"{who}/agree", int((predicted == reference).sum()))

@@ -97,6 +97,7 @@ class RoundMeasurement:
 
     def __init__(self, network: Network, task: Round) -> None:
         self.task, self.decides, backend = task, network.decides, network.backend
+        self.is_binary = network.is_binary
         self.network = Network(task.model, backend=backend, memory=network.memory)
         self.meter = EnergyMeter(self.network.model, self.network.plan)
         ann, self._weights = reference(network, task.against)
@@ -107,14 +108,14 @@ class RoundMeasurement:
         feeds, _ = self.network.check_feeds(piece.feeds())
         classes = piece.labels
         if self.ann is not None:
-            classes = told_classes(self.ann(feeds)[self.decides])
+            classes = told_classes(self.ann(feeds)[self.decides], self.is_binary)
         steps = range(1, self.task.steps + 1)
         answers, traffic = self.network.observe(feeds, steps, self.meter.observer)
         totals = Totals(len(piece))
         for part in traffic:
             totals.count_tables(part.as_dict())
         for t, outputs in answers.items():
-            predicted = told_classes(outputs[self.decides])
+            predicted = told_classes(outputs[self.decides], self.is_binary)
             totals.count(f"right/{t}", int(np.count_nonzero(predicted == classes)))
         return totals
 

@@ -169,12 +169,24 @@ class Network:
     @property
     def classes(self) -> int | None:
         """How many classes the deciding output tells, or None: it tells none, or nobody knows."""
+        if self.is_binary:
+            return 2
         (output,) = (value for value in self.model.graph.output if value.name == self.decides)
         shape = tensor_shape(output)
         floats = output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
         if not floats or len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2:
             return None
         return shape[1]
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the deciding output is one probability for each image: a Sigmoid's."""
+        makers = {name: node for node in self.model.graph.node for name in node.output}
+        maker = makers.get(self.decides)
+        while maker is not None and maker.op_type in ("Flatten", "Reshape", "Squeeze", "Identity"):
+            maker = makers.get(maker.input[0])
+        sizes = self.plan.shapes.get(self.decides, ())[1:]
+        return maker is not None and maker.op_type == "Sigmoid" and all(size == 1 for size in sizes)
 
     @property
     def max_timesteps(self) -> int:

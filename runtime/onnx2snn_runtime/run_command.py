@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onnx2snn_runtime.network import Network
 
 MANY_TIMESTEPS = 4096
+HALF = 0.5  # of two classes the second from here on
 MEBIBYTE = 2**20
 
 
@@ -207,9 +208,13 @@ def show(
     exit_steps: list[int] | None,
     names: Sequence[str] | None,
 ) -> None:
-    """Print the answers: classes where the deciding output is [N, classes], else shapes."""
+    """Print the answers: classes where the deciding output tells them, else shapes."""
     first = outputs[network.decides]
-    classes = first.argmax(axis=1).tolist() if first.ndim == 2 and first.shape[1] > 1 else None
+    classes = None
+    if network.is_binary:
+        classes = [int(probability >= HALF) for probability in first.reshape(-1)]
+    elif first.ndim == 2 and first.shape[1] > 1:
+        classes = first.argmax(axis=1).tolist()
     document: dict[str, Any] = {
         "samples": len(first),
         "timesteps": timesteps,
