@@ -33,7 +33,6 @@ from onnx2snn_runtime.errors import UsageError
 GAP = 0.075  # share of errors that new images add to those of training images
 TRAINING_ERRORS = 0.01  # share of errors on training images
 PERCENT = 100.0
-HALF = 0.5
 
 
 class Estimate(NamedTuple):
@@ -87,14 +86,11 @@ def is_classes(output: Any) -> bool:
     return bool(output.ndim == 2 and output.shape[1] > 1 and output.dtype.kind == "f")
 
 
-def told_classes(output: Any, is_binary: bool = False) -> Any | None:
+def told_classes(output: Any) -> Any | None:
     """Class numbers [N] that an output tells: of scores [N, classes], or the numbers of ArgMax.
 
-    None where it tells something else. A probability for each image (``is_binary``) tells class 1
-    from a half on.
+    None where it tells something else.
     """
-    if is_binary:
-        return (output.reshape(len(output)) >= HALF).astype(np.int64)
     if is_classes(output):
         return output.argmax(axis=1)
     is_number = output.dtype.kind in "iu" and output.size == len(output)

@@ -18,6 +18,7 @@ from onnx2snn.rewriting.classify import Placed, Role, classify, values_met
 from onnx2snn.rewriting.pool_first import pool_first
 from onnx2snn.rewriting.relays import with_relays
 from onnx2snn.rewriting.rewrite import rewrite
+from onnx2snn_runtime.answers import class_scores, is_probability
 from onnx2snn_runtime.backends import Backend, Runner
 from onnx2snn_runtime.parts import count_images, window
 from onnx2snn_runtime.planning.plan import tensor_shape
@@ -110,13 +111,17 @@ class Preparation:
         return self.backend.compile(self.network)
 
     def answer(self, feeds: Mapping[str, Any]) -> Any:
-        """The deciding output of the ANN on any number of images, as many at once as fit."""
+        """What decides of the ANN's answer to any number of images, as many at once as fit."""
         size = batch_size(self.network)
         parts = [
             self.ann(window(feeds, start, start + size))
             for start in range(0, count_images(feeds), size)
         ]
-        return np.concatenate([part[self.decides] for part in parts])
+        return np.concatenate([self.decided(part) for part in parts])
+
+    def decided(self, outputs: Mapping[str, Any]) -> Any:
+        """The output that decides, as scores of classes if it tells any."""
+        return class_scores(outputs[self.decides], is_probability(self.network, self.decides))
 
     @cached_property
     def balance(self) -> Balance:

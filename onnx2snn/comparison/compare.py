@@ -1,6 +1,6 @@
 """Layer by layer: the ANN against the spiking network made of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from onnx2snn.preparation import arranged
 from onnx2snn.source_model import read, strange_source
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.verification.verify import class_agreement, relative_error
+from onnx2snn_runtime.answers import class_scores
 from onnx2snn_runtime.backends import Runner
 from onnx2snn_runtime.data.input_preprocessing import Preprocessings, told
 from onnx2snn_runtime.data.inputs import open_inputs
@@ -77,7 +78,7 @@ def compare(
     run, notes = reference(model, network, statistics.tensors)
     inputs = open_inputs(data, list(network.input_shapes))
     count = min(limit, inputs.count)
-    outputs = _Outputs(network.plan.outputs, network.decides)
+    outputs = _Outputs(network)
     applied = told(preprocessing) or network.preprocessing
     size = statistics.batch_size if batch_size is None else check_batch_size(batch_size)
     for piece in inputs.pieces(size, network.input_shapes, applied, count):
@@ -133,9 +134,10 @@ def reference(
 class _Outputs:
     """Answers of both networks on all images."""
 
-    def __init__(self, names: Sequence[str], decides: str) -> None:
+    def __init__(self, network: Network) -> None:
+        names = network.plan.outputs
         self.pairs: dict[str, list[tuple[Any, Any]]] = {name: [] for name in names}
-        self.decides = decides
+        self.decides, self.is_binary = network.decides, network.is_binary
 
     def add(self, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         """Keep one batch; answers are small."""
@@ -153,7 +155,9 @@ class _Outputs:
             name: (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
             for name, pairs in self.pairs.items()
         }
-        same = class_agreement(*joined[self.decides])
+        same = class_agreement(
+            *(class_scores(array, self.is_binary) for array in joined[self.decides])
+        )
         errors = {
             name: relative_error(a, b) for name, (a, b) in joined.items() if b.dtype.kind == "f"
         }

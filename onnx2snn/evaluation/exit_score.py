@@ -7,6 +7,7 @@ import numpy as np
 
 from onnx2snn.energy.estimate import EnergyMeter, ImageTraffic
 from onnx2snn.evaluation.totals import Totals
+from onnx2snn_runtime.answers import class_scores
 from onnx2snn_runtime.early_exit import ExitRule, distribution
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.network import Network
@@ -31,8 +32,10 @@ class EarlyExitScore:
         early = self.network.run(feeds, early_exit=True)
         end = self.rule.steps[-1]
         answers, parts = self.network.observe(feeds, [end], lambda: ImageTraffic(self.meter))
-        last, used = answers[end][self.network.decides], np.asarray(early.exit_steps)
-        answer, expected = early.logits.argmax(axis=1), ann.argmax(axis=1)
+        used, binary = np.asarray(early.exit_steps), self.network.is_binary
+        last = class_scores(answers[end][self.network.decides], binary)
+        answer = class_scores(early.logits, binary).argmax(axis=1)
+        expected = ann.argmax(axis=1)
         totals.count("exit/agree", int((answer == expected).sum()))
         totals.count("exit/agree_last", int((last.argmax(axis=1) == expected).sum()))
         if labels is not None:

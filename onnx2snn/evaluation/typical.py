@@ -5,7 +5,7 @@ takes them (stored in the file by the conversion), runs until it is as accurate 
 it stands beside. What it has cost by then is the energy that "spiking networks" are known for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from onnx2snn.recipes import find_recipe
 from onnx2snn.rewriting.classify import Role, classify
 from onnx2snn.rewriting.pool_first import pool_last
 from onnx2snn.rewriting.rewrite import rewrite
+from onnx2snn_runtime.answers import class_scores
 from onnx2snn_runtime.backends import Runner
 from onnx2snn_runtime.data.inputs import Piece
 from onnx2snn_runtime.errors import ModelError, UsageError
@@ -108,16 +109,19 @@ class RoundMeasurement:
         feeds, _ = self.network.check_feeds(piece.feeds())
         classes = piece.labels
         if self.ann is not None:
-            classes = told_classes(self.ann(feeds)[self.decides], self.is_binary)
+            classes = self.told(self.ann(feeds))
         steps = range(1, self.task.steps + 1)
         answers, traffic = self.network.observe(feeds, steps, self.meter.observer)
         totals = Totals(len(piece))
         for part in traffic:
             totals.count_tables(part.as_dict())
         for t, outputs in answers.items():
-            predicted = told_classes(outputs[self.decides], self.is_binary)
-            totals.count(f"right/{t}", int(np.count_nonzero(predicted == classes)))
+            totals.count(f"right/{t}", int(np.count_nonzero(self.told(outputs) == classes)))
         return totals
+
+    def told(self, outputs: Mapping[str, Any]) -> Any:
+        """Class numbers, [N]."""
+        return told_classes(class_scores(outputs[self.decides], self.is_binary))
 
 
 class TypicalMethod:

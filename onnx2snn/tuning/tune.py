@@ -265,7 +265,7 @@ class _Search:
 
     def trial(self, recipe: Recipe, t: int, answer: dict[str, Any], meter: EnergyMeter) -> Trial:
         """What the answers after t steps are worth."""
-        found = answer[self.preparation.decides]
+        found = self.preparation.decided(answer)
         totals = meter.up_to(t, len(found))
         agreement = None
         if is_classes(self.reference):

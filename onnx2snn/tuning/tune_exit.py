@@ -31,6 +31,7 @@ from onnx2snn.decision import PERCENT, Estimate, is_probabilities, unseen_factor
 from onnx2snn.energy.costs import multiplications
 from onnx2snn.preparation import batch_size
 from onnx2snn.recipes import Recipe
+from onnx2snn_runtime.answers import class_scores, is_probability
 from onnx2snn_runtime.backends import Backend
 from onnx2snn_runtime.early_exit import (
     SPREAD,
@@ -78,7 +79,9 @@ def tune_on(
     macs = max(1, sum(multiplications(ann).values()))
     wanted = min(TUNING_ROWS // steps[-1], source.count, int(BUDGET / (macs * steps[-1])))
     output = next(tensor_shape(value) for value in ann.graph.output if value.name == name)
-    if source.is_noise or wanted < FEWEST_IMAGES or len(output) != 2 or not is_spiking(spiking):
+    binary = is_probability(ann, name)
+    tells_classes = binary or len(output) == 2
+    if source.is_noise or wanted < FEWEST_IMAGES or not tells_classes or not is_spiking(spiking):
         return None
     network, reference = Network(spiking, backend=backend), backend.compile(ann)
     parts: list[dict[int, Array]] = []
@@ -86,8 +89,8 @@ def tune_on(
     size = min(FEWEST_IMAGES * backend.batches_at_once, batch_size(ann))
     for feeds in source.batches(ann, size):
         answers = network.run(feeds, steps).by_step
-        parts.append({step: answer[name] for step, answer in answers.items()})
-        expected.append(reference(feeds)[name])
+        parts.append({t: class_scores(answer[name], binary) for t, answer in answers.items()})
+        expected.append(class_scores(reference(feeds)[name], binary))
         if size * len(parts) >= wanted:
             break
     by_step = {step: np.concatenate([part[step] for part in parts]) for step in steps}

@@ -16,6 +16,7 @@ from onnx2snn.rewriting.built import Built
 from onnx2snn.rewriting.classify import Role
 from onnx2snn.verification.diagnose import FALLING, TOLERANCE, Evidence, cause
 from onnx2snn.verification.layer_means import LayerMeans
+from onnx2snn_runtime.answers import class_scores, is_probability
 from onnx2snn_runtime.backends.base import Backend
 from onnx2snn_runtime.engine import Engine
 from onnx2snn_runtime.planning.planner import make_plan
@@ -94,7 +95,10 @@ def verify(
     error = max(_output_error(outputs[name], reference[name]) for name in outputs)
     before = max(_output_error(answers[half][name], reference[name]) for name in outputs)
     early_error = max(_output_error(answers[soon][name], reference[name]) for name in outputs)
-    agreement = class_agreement(outputs[decides], reference[decides])
+    binary = is_probability(ann, decides)
+    agreement = class_agreement(
+        *(class_scores(answers[decides], binary) for answers in (outputs, reference))
+    )
     finite = all(np.all(np.isfinite(value)) for value in outputs.values())
     passed = bool(finite and (error <= TOLERANCE or error <= FALLING * before))
     count = len(next(iter(feeds.values())))

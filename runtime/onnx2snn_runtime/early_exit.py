@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx2snn_runtime.answers import class_scores
 from onnx2snn_runtime.engine import Engine
 from onnx2snn_runtime.errors import ModelError
 
@@ -170,7 +171,7 @@ def _run_all(
     first = 1
     for step in [*(step for step in rule.steps if step < last), last]:
         answer = _advance(engine, static, states, first, step)
-        logits = answer[output]
+        logits = class_scores(answer[output], answer[output].size == len(inside))
         leaving = np.ones(len(inside), bool)
         if step < last:
             leaving = rule.stable(step, logits, before)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx
 
+from onnx2snn_runtime.answers import is_probability
 from onnx2snn_runtime.backends import EXACT, Backend, open_backend
 from onnx2snn_runtime.data.input_preprocessing import Preprocessings, from_document
 from onnx2snn_runtime.early_exit import ExitRule, run_batch
@@ -180,13 +181,8 @@ class Network:
 
     @property
     def is_binary(self) -> bool:
-        """Whether the deciding output is one probability for each image: a Sigmoid's."""
-        makers = {name: node for node in self.model.graph.node for name in node.output}
-        maker = makers.get(self.decides)
-        while maker is not None and maker.op_type in ("Flatten", "Reshape", "Squeeze", "Identity"):
-            maker = makers.get(maker.input[0])
-        sizes = self.plan.shapes.get(self.decides, ())[1:]
-        return maker is not None and maker.op_type == "Sigmoid" and all(size == 1 for size in sizes)
+        """Whether the deciding output is one probability for each image: of class 1 of two."""
+        return is_probability(self.model, self.decides)
 
     @property
     def max_timesteps(self) -> int:

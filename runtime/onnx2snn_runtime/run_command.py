@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from onnx2snn_runtime.network import Network
 
 MANY_TIMESTEPS = 4096
-HALF = 0.5  # of two classes the second from here on
 MEBIBYTE = 2**20
 
 
@@ -209,12 +208,10 @@ def show(
     names: Sequence[str] | None,
 ) -> None:
     """Print the answers: classes where the deciding output tells them, else shapes."""
-    first = outputs[network.decides]
-    classes = None
-    if network.is_binary:
-        classes = [int(probability >= HALF) for probability in first.reshape(-1)]
-    elif first.ndim == 2 and first.shape[1] > 1:
-        classes = first.argmax(axis=1).tolist()
+    from onnx2snn_runtime.answers import class_scores  # here, so that --help stays fast
+
+    first = class_scores(outputs[network.decides], network.is_binary)
+    classes = first.argmax(axis=1).tolist() if first.ndim == 2 and first.shape[1] > 1 else None
     document: dict[str, Any] = {
         "samples": len(first),
         "timesteps": timesteps,
