@@ -113,11 +113,11 @@ def convert(
         DataError: the calibration images do not fit.
         UsageError: an option is out of range.
     """
+    numbers = {"v0": v0, "scale": scale, "rule": threshold, "percentile": percentile,
+               "per_channel": per_channel}  # fmt: skip
     starts = starting_recipes(
-        recipe, precision, target_drop, prefer, relays,
-        burst_limit=burst, v0=v0, scale=scale, rule=threshold, percentile=percentile,
-        per_channel=per_channel,
-    )  # fmt: skip
+        recipe, precision, target_drop, prefer, relays, burst_limit=burst, **numbers
+    )
     check_options(starts, calibration_samples, target_drop, max_timesteps, exit_loss, seed)
     check_preference(prefer, target_drop)
     engine, _ = open_backend(backend, threads)
@@ -170,10 +170,7 @@ def convert(
         "typical": preparation.typical,
     })  # fmt: skip
     warn(shortcomings(result, preparation, target_drop))
-    warn(idle_options(settings, tuning is not None, {
-        "v0": v0, "scale": scale, "threshold": threshold, "percentile": percentile,
-        "per-channel": per_channel,
-    }))  # fmt: skip
+    warn(idle_options(settings, tuning is not None, numbers))
     return result
 
 

@@ -108,12 +108,13 @@ def idle_options(settings: Recipe, is_tuned: bool, given: Mapping[str, Any]) -> 
     Args:
         settings: the recipe that was taken.
         is_tuned: whether a search has chosen its numbers.
-        given: options by their names on the command line, None where not given.
+        given: numbers by the fields of the recipe, None where not given.
     """
-    idle = {"v0"} if settings.code == "refine" else set()
+    idle = {"v0": "--v0"} if settings.code == "refine" else {}
     if is_tuned and settings.code == "refine":
-        idle |= {"scale", "threshold", "percentile", "per-channel"}
-    found = [f"--{name}" for name, value in given.items() if value is not None and name in idle]
+        idle |= {"scale": "--scale", "rule": "--threshold", "percentile": "--percentile",
+                 "per_channel": "--per-channel"}  # fmt: skip
+    found = [idle[name] for name, value in given.items() if value is not None and name in idle]
     if found:
         chosen = f"as --target-drop has chosen recipe {settings.name}" if is_tuned else "here"
         yield f"{', '.join(found)} changes nothing {chosen}"

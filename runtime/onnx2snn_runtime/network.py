@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,56 +27,19 @@ from onnx2snn_runtime.files.beside import kept_alive
 from onnx2snn_runtime.files.models import load_model
 from onnx2snn_runtime.format import read_metadata
 from onnx2snn_runtime.parts import Answer, Feeds, count_images, run_in_parts, window
-from onnx2snn_runtime.planning.plan import Plan, Shape, Stateful, tensor_shape
+from onnx2snn_runtime.planning.plan import Plan, Shape, tensor_shape
 from onnx2snn_runtime.planning.planner import make_plan
 from onnx2snn_runtime.planning.spiking_shapes import with_shapes
 from onnx2snn_runtime.planning.whole_inputs import with_float_inputs
+from onnx2snn_runtime.results import Result, SpikeRecorder
+
+__all__ = ["Network", "Result", "load"]
 
 Array = Any
 Watching = TypeVar("Watching", bound=Observer)
 Seen = TypeVar("Seen", bound=Observer | None)
 DEFAULT_TIMESTEPS = 8
 READ_IMAGES = 32  # from disk at once, at least
-
-
-@dataclass
-class Result:
-    """Answers of a spiking network.
-
-    Attributes:
-        outputs: answer after the last step, output name to array [N,*] float32.
-        by_step: the same for every step that was asked for.
-        spikes: layer name to spikes per image and neuron over all steps, [N,*], if recorded.
-        timesteps: number of steps run.
-        exit_steps: with early exit, the steps that each image took, [N].
-        decides: name of the output that tells classes; empty: the first.
-    """
-
-    outputs: dict[str, Array]
-    by_step: dict[int, dict[str, Array]]
-    timesteps: int
-    spikes: dict[str, Array] = field(default_factory=dict)
-    exit_steps: Array | None = None
-    decides: str = ""
-
-    @property
-    def logits(self) -> Array:
-        """The output that tells classes, usually [N, classes]."""
-        return self.outputs[self.decides or next(iter(self.outputs))]
-
-
-class SpikeRecorder(Observer):
-    """Sums |n| over the steps, per layer, image and neuron."""
-
-    def __init__(self) -> None:
-        self.spikes: dict[str, Array] = {}
-
-    def observe(self, unit: Stateful, first_step: int, outputs: Array, counts: Array) -> None:
-        """Add the spikes of one chunk."""
-        del first_step, outputs
-        if counts is not None:
-            total = np.abs(counts).sum(axis=0)
-            self.spikes[unit.name] = self.spikes.get(unit.name, 0) + total
 
 
 class Network:
