@@ -30,6 +30,7 @@ from onnx2snn.energy.estimate import PICOJOULE_AC, PICOJOULE_MAC
 from onnx2snn.energy.fan_out import FanOut
 from onnx2snn.recipes import Recipe
 from onnx2snn_runtime.backends import Backend
+from onnx2snn_runtime.naming import free_name
 
 Array = Any
 PROBE = 1.0 / 64  # unit of the rounding that measures s_l: small enough for a linear response
@@ -210,6 +211,7 @@ def rounded(ann: onnx.ModelProto, layers: list[str]) -> onnx.ModelProto:
     changed = onnx.ModelProto()
     changed.CopyFrom(ann)
     graph = changed.graph
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
     nodes = []
     for node in ann.graph.node:
         copy = onnx.NodeProto()
@@ -218,18 +220,20 @@ def rounded(ann: onnx.ModelProto, layers: list[str]) -> onnx.ModelProto:
         for index, name in enumerate(node.output):
             if name not in layers:
                 continue
-            step, exact = step_name(name), f"{name}.exact"
+            step = step_name(name)
+            exact, rounds, one, unit, ratio, whole, result = (
+                free_name(f"{name}.{part}", taken.__contains__)
+                for part in ("exact", "rounds", "one", "unit", "ratio", "whole", "rounded")
+            )
             copy.output[index] = exact
             nodes += [
-                helper.make_node("Cast", [step], [f"{name}.rounds"], to=onnx.TensorProto.BOOL),
-                helper.make_node("Constant", [], [f"{name}.one"], value_float=1.0),
-                helper.make_node(
-                    "Where", [f"{name}.rounds", step, f"{name}.one"], [f"{name}.unit"]
-                ),
-                helper.make_node("Div", [exact, f"{name}.unit"], [f"{name}.ratio"]),
-                helper.make_node("Round", [f"{name}.ratio"], [f"{name}.whole"]),
-                helper.make_node("Mul", [f"{name}.whole", f"{name}.unit"], [f"{name}.rounded"]),
-                helper.make_node("Where", [f"{name}.rounds", f"{name}.rounded", exact], [name]),
+                helper.make_node("Cast", [step], [rounds], to=onnx.TensorProto.BOOL),
+                helper.make_node("Constant", [], [one], value_float=1.0),
+                helper.make_node("Where", [rounds, step, one], [unit]),
+                helper.make_node("Div", [exact, unit], [ratio]),
+                helper.make_node("Round", [ratio], [whole]),
+                helper.make_node("Mul", [whole, unit], [result]),
+                helper.make_node("Where", [rounds, result, exact], [name]),
             ]
             graph.input.append(helper.make_tensor_value_info(step, onnx.TensorProto.FLOAT, []))
     del graph.node[:]

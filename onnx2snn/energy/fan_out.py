@@ -162,8 +162,10 @@ class FanOut:
 
     def moved(self, node: NodeProto, held: Mapping[str, Array]) -> dict[str, Array]:
         """What the outputs of a node hold if it only moves elements of what is ``held``, [1,*]."""
-        moving = [name for name in node.input if name in self.moving]
-        if node.op_type not in MOVES or not moving or not all(name in held for name in moving):
+        rest = [name for name in node.input if name and name not in held]
+        static = [self.static(name) for name in rest]  # shapes and positions
+        whole = all(found is not None and np.asarray(found).dtype.kind in "iu" for found in static)
+        if node.op_type not in MOVES or len(rest) == len(node.input) or not whole:
             return {}
         results = self.run(node, lambda index: held[node.input[index]])
         return dict(zip([name for name in node.output if name], results, strict=True))

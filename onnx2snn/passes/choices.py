@@ -1,6 +1,6 @@
 """Activations that files spell out by choosing between branches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -17,7 +17,8 @@ ELEMENTWISE = (
     "Div", "Exp", "Softplus",
 )  # fmt: skip
 MOST_NODES = 16
-GRID = (np.linspace(-40, 40, 8001) + 1e-3 / np.pi).astype(np.float32)  # on no threshold
+USUAL = 40.0  # how far functions are compared at least
+POINTS = 8001
 ROUNDING = 1e-6
 Region = list[ir.Node]
 
@@ -27,7 +28,8 @@ class Choices(Pass):
 
     It is one of its branches where that has the same values everywhere, as the Softplus of PyTorch,
     which hands x on where it is large; x > a ? x : 0 is ThresholdedRelu, |x| > a ? x ∓ b : 0 is
-    Shrink. Values are compared on a grid, however the function is written.
+    Shrink. Values are compared on a grid, however the function is written, on which each comparison
+    turns out both ways.
     """
 
     name = "choices"
@@ -50,32 +52,39 @@ class Choices(Pass):
             value for item in region if is_op(item, "Where") for value in item.inputs[1:]
             if value is not None and value.producer() in region
         ]  # fmt: skip
+        choices = [item.outputs[0] for item in region if is_op(item, *COMPARISONS)]
+        numbers = {abs(number) for item in region for value in item.inputs
+                   if (number := scalar(value)) is not None and number}  # fmt: skip
+        grid = grid_for(numbers)
         try:
-            values = self.evaluate(region, source, [node.outputs[0], *branches])
+            values = self.evaluate(region, source, grid, [node.outputs[0], *branches, *choices])
         except Onnx2SnnError:
             return False
-        wanted = values[0]
-        for branch, found in zip(branches, values[1:], strict=True):
+        wanted, turns = values[0], values[1 + len(branches) :]
+        if any(turn.all() or not turn.any() for turn in turns):
+            self.note(node.name, f"{label(node)} chooses by what lies beyond {grid[-1]:g}")
+            return False
+        for branch, found in zip(branches, values[1:], strict=False):
             if alike(found, wanted):
                 self.note(node.name, f"{label(node)} is its branch {label(branch)}, everywhere")
                 return bypass(node, branch)
-        numbers = {abs(number) for item in region for value in item.inputs
-                   if (number := scalar(value)) is not None and number}  # fmt: skip
         for number in sorted(numbers):
-            if alike(np.where(number < GRID, GRID, 0), wanted):
+            if alike(np.where(number < grid, grid, 0), wanted):
                 substitute(node, "ThresholdedRelu", [source], {"alpha": number})
                 self.note(node.name, f"{label(node)} is ThresholdedRelu({number:g})")
                 return True
             for bias in (0.0, number):
-                shrunk = np.where(np.abs(GRID) > number, GRID - np.sign(GRID) * bias, 0)
+                shrunk = np.where(np.abs(grid) > number, grid - np.sign(grid) * bias, 0)
                 if alike(shrunk, wanted):
                     substitute(node, "Shrink", [source], {"lambd": number, "bias": bias})
                     self.note(node.name, f"{label(node)} is Shrink({number:g}, {bias:g})")
                     return True
         return False
 
-    def evaluate(self, region: Region, source: ir.Value, wanted: list[ir.Value]) -> list[Array]:
-        """Values of tensors of a region where its source holds ``GRID``."""
+    def evaluate(
+        self, region: Region, source: ir.Value, grid: Array, wanted: list[ir.Value]
+    ) -> list[Array]:
+        """Values of tensors of a region where its source holds ``grid``, [n]."""
         constants = {
             label(value): number for item in region for value in item.inputs
             if (number := scalar(value)) is not None
@@ -84,7 +93,7 @@ class Choices(Pass):
             helper.make_graph(
                 [ir.to_proto(item) for item in reversed(region)],
                 "function",
-                [helper.make_tensor_value_info(label(source), TensorProto.FLOAT, [len(GRID)])],
+                [helper.make_tensor_value_info(label(source), TensorProto.FLOAT, [len(grid)])],
                 [onnx.ValueInfoProto(name=label(value)) for value in dict.fromkeys(wanted)],
                 [
                     helper.make_tensor(name, TensorProto.FLOAT, [], [number])
@@ -93,8 +102,20 @@ class Choices(Pass):
             ),
             opset_imports=[helper.make_opsetid("", graph_opset(region[0]))],
         )
-        found = self.session.run(model)({label(source): GRID})
+        found = self.session.run(model)({label(source): grid})
         return [as_array(found[label(value)]) for value in wanted]
+
+
+def grid_for(numbers: Iterable[float]) -> Array:
+    """Where functions with these constants are compared: on no threshold, and beyond all of them.
+
+    Returns:
+        Rising numbers, [n] float32.
+    """
+    far = 4 * max([USUAL / 4, *numbers])
+    near = np.linspace(-USUAL, USUAL, POINTS)
+    wide = np.linspace(-far, far, POINTS)
+    return np.unique(np.concatenate([near, wide]) + 1e-3 / np.pi).astype(np.float32)
 
 
 def graph_opset(node: ir.Node) -> int:

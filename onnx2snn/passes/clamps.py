@@ -22,6 +22,8 @@ from onnx2snn.passes.graph import (
 )
 
 LARGEST = float(np.finfo(np.float32).max)
+EPSILON = 1e-3
+MOST_SHIFTED = 64.0  # in float32 x − 64 + 64 is x but for a few millionths
 Bounds = tuple[float, float]
 
 
@@ -79,6 +81,12 @@ class Clamps(Pass):
                 self.note(node.name, f"{label(node)}{before_text} is Relu")
             return
         if inf in (-low, high):
+            size = abs(high if low == -inf else low)
+            if size > MOST_SHIFTED:
+                self.note(node.name, f"{label(node)} stays: x less its bound would lose its digits")
+                return
+            if size < EPSILON:  # it keeps a quotient finite, and is no activation
+                return
             reader = sole_reader(node.outputs[0])
             if reader is not None and bounds_of(reader) is not None:
                 return  # it will be merged
@@ -267,10 +275,11 @@ def bounds_of(node: ir.Node) -> tuple[ir.Value, Bounds] | None:
         return None if low is None or high is None else (node.inputs[0], (low, high))
     if is_op(node, "Max", "Min") and len(node.inputs) == 2:
         for source, other in (node.inputs, reversed(node.inputs)):
-            number = scalar(other)
+            is_floor = node.op_type == "Max"
+            number = None if other is None else _bound(other, -inf if is_floor else inf)
             if number is None or source is None or dims(source) != dims(node.outputs[0]):
                 continue
-            return source, ((number, inf) if node.op_type == "Max" else (-inf, number))
+            return source, ((number, inf) if is_floor else (-inf, number))
     return None
 
 

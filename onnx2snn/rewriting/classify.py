@@ -124,6 +124,9 @@ class _Classifier:
             if node.op_type == "MaxPool":
                 self.check_windows(node)
             moving = tuple(k for k, name in enumerate(node.input) if name in self.moving)
+            if 0 in self.shapes.get(node.output[0], ()) and node.op_type in WEIGHTED:
+                self.refuse(node, "it makes a tensor without elements",
+                            "leave it out, or mend the Slice in front of it")  # fmt: skip
             if i in neurons:
                 role = Role.NEURON
             elif i not in after_neuron or not moving:

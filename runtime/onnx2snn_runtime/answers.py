@@ -16,7 +16,8 @@ def is_probability(model: onnx.ModelProto, output: str) -> bool:
     while maker is not None and maker.op_type in _MOVES:
         maker = makers.get(maker.input[0])
     (value,) = (item for item in model.graph.output if item.name == output)
-    sizes = [size.dim_value for size in value.type.tensor_type.shape.dim][1:]
+    batch, *sizes = [size.dim_value for size in value.type.tensor_type.shape.dim] or [0, 0]
+    del batch
     return maker is not None and maker.op_type == "Sigmoid" and all(size == 1 for size in sizes)
 
 

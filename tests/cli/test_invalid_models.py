@@ -108,15 +108,3 @@ def test_windows_larger_than_their_map(sizes, tmp_path):
             call("convert", tmp_path / "net.onnx", "--input-shape", "input:1,3,20,20").returncode
             == 0
         )
-
-
-def test_a_slice_that_leaves_nothing(tmp_path):
-    b = networks.Builder(2)
-    x = b.add("Relu", [b.conv("input", 3, 4)])
-    bounds = [b.constant([number]) for number in (3, 1, 2)]
-    x = b.add("Flatten", [b.add("Slice", [x, *bounds])])
-    x = b.add("Relu", [b.add("Gemm", [x, b.weight(3, 0)], transB=1)])
-    onnx.save(b.model(b.add("Gemm", [x, b.weight(3, 3)], transB=1), [3]), tmp_path / "net.onnx")
-    done = call("convert", tmp_path / "net.onnx")
-    assert done.returncode == 3, done.stderr
-    assert "Slice" in done.stderr

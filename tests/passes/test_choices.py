@@ -27,7 +27,15 @@ CHOICES = {
         {"lambd": 0.5, "bias": 0.5},
     ),
 }  # fmt: skip
-NUMBERS = {"half": 0.5, "minus": -0.5, "zero": 0.0, "two": 2.0, "twenty": 20.0}
+NUMBERS = {
+    "far": 127.0,
+    "tiny": 1e-6,
+    "half": 0.5,
+    "minus": -0.5,
+    "zero": 0.0,
+    "two": 2.0,
+    "twenty": 20.0,
+}
 
 
 def network(lines, **weights):
@@ -57,8 +65,18 @@ def test_a_superfluous_choice_behind_other_operators():
     assert "Where" not in operators(proto)
 
 
-def test_another_choice_stays():
-    proto, _ = normal(network("low = Less(c, half) d = Mul(c, two) y = Where(low, d, c)"))
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "low = Less(c, half) d = Mul(c, two) y = Where(low, d, c)",
+        "low = Less(c, far) d = Mul(c, half) e = Add(c, two) y = Where(low, d, e)",
+        "high = Greater(c, far) d = Mul(c, half) y = Where(high, far, d)",
+        "f = Mul(c, tiny) high = Greater(f, half) y = Where(high, half, c)",
+    ],
+)
+def test_another_choice_stays(lines):
+    """Also one whose threshold few activations reach."""
+    proto, _ = normal(network(lines))
     assert operators(proto)["Where"] == 1
 
 
@@ -96,3 +114,24 @@ def test_a_clamp_with_one_bound_is_a_rectifier(op, recipe):
     spiking = onnx2snn.convert(source, calibration=images, recipe=recipe)
     assert [layer.role for layer in spiking.layers] == ["neuron"]
     assert spiking.check.output_error < 0.03
+
+
+@pytest.mark.parametrize("bound", [-1e4, -1e9, 1e9])
+def test_a_bound_that_would_take_the_digits_stays(bound):
+    op = "Max" if bound < 0 else "Min"
+    proto, notes = normal(network(f"y = {op}(c, b)", b=np.float32(bound)))
+    assert operators(proto)[op] == 1
+    assert has(notes, "would lose its digits")
+
+
+def test_an_epsilon_is_no_activation():
+    """As in x / max(|x|, ε)."""
+    proto, _ = normal(network("y = Max(c, b)", b=np.float32(1e-12)))
+    assert operators(proto)["Max"] == 1
+
+
+@pytest.mark.parametrize(("op", "sign"), [("Max", -1), ("Min", 1)])
+def test_the_largest_number_is_no_bound(op, sign):
+    largest = np.float32(sign) * np.finfo(np.float32).max
+    proto, _ = normal(network(f"y = {op}(c, b)", b=largest))
+    assert operators(proto) == {"Conv": 2}

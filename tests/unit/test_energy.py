@@ -502,3 +502,22 @@ def test_a_pool_behind_what_moves_neurons_sends_spikes(way, recipe):
     assert found[0]["synops_per_image"] == pytest.approx(found[1]["synops_per_image"], rel=0.02)
     if way != "Slice":  # where the convolution in the head is larger
         assert found[0]["energy_uj"] == pytest.approx(found[1]["energy_uj"], rel=0.02)
+
+
+@pytest.mark.parametrize("recipe", ["fast", "paper"])
+def test_a_pool_over_neurons_and_constants(recipe):
+    """Constants have no threshold: what the pool sends is counted as values."""
+    b = networks.Builder(3)
+    beside = b.constant(np.full((1, 2, 8, 8), 0.1), np.float32)
+    x = b.add("Relu", [b.conv("input", 3, 4)])
+    rows = b.add("Mul", [b.add("Slice", [x, b.constant([0]), b.constant([2]), b.constant([1])]),
+                         b.constant(0.0, np.float32)])  # fmt: skip
+    x = b.add("Concat", [x, b.add("Add", [rows, beside])], axis=1)
+    x = b.add("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
+    x = b.add("Flatten", [b.add("GlobalAveragePool", [b.add("Relu", [b.conv(x, 6, 3, 1)])])])
+    source = b.model(b.add("Gemm", [x, b.weight(2, 3)], transB=1), [2])
+    images = networks.images(32)
+    model = onnx2snn.convert(source, calibration=images, recipe=recipe)
+    (step,) = onnx2snn.evaluate(model, images, timesteps=[4])["steps"]
+    assert np.isfinite(step["synops_per_image"])
+    assert np.isfinite(step["energy_uj"])

@@ -15,6 +15,7 @@ _NUMBER_FIRST = re.compile(r"(\d+)[_\- ](.*\D.*)")
 _NUMBER_LAST = re.compile(r"(.*\D)[_\- ](\d+)")
 _NUMBERS = re.compile(r"(\d+)[_\- ](\d+)")
 MOST_CLASSES = 100_000
+LARGEST_NUMBER = 2.0**53
 
 
 def class_numbers(labels: NDArray[Any], count: int) -> tuple[Labels | None, str]:
@@ -45,7 +46,7 @@ def class_numbers(labels: NDArray[Any], count: int) -> tuple[Labels | None, str]
         ).all()
         if is_one_hot:
             return np.asarray(labels.argmax(axis=1), np.int64), ""
-    if labels.size != count or (labels.dtype.kind == "f" and (labels != np.rint(labels)).any()):
+    if labels.size != count or not _are_whole(labels):
         shape = ",".join(map(str, ("N", *labels.shape[1:])))
         return None, (
             f"labels ({labels.dtype} [{shape}]) are no class numbers and are not used: the error "
@@ -56,6 +57,13 @@ def class_numbers(labels: NDArray[Any], count: int) -> tuple[Labels | None, str]
         index = int(np.argmin(numbers))
         raise DataError(f"label {numbers[index]} of image {index} is negative")
     return numbers, ""
+
+
+def _are_whole(labels: NDArray[Any]) -> bool:
+    """Whether labels are whole numbers that a class may have."""
+    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.rint(labels))).all():
+        return False
+    return bool((np.abs(labels.astype(np.float64)) < LARGEST_NUMBER).all())
 
 
 def labels_from_names(stems: Sequence[str]) -> tuple[Labels, tuple[str, ...]] | None:

@@ -21,7 +21,7 @@ _NOT_INFERRED = (  # a node that is not known, not valid, or behind such a node
     onnx.defs.SchemaError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError,
     ValueError, KeyError, RuntimeError,
 )  # fmt: skip
-_NEVER_EMPTY = ("Conv", "MaxPool", "AveragePool", "LpPool", "Slice")
+_NEVER_EMPTY = ("Conv", "MaxPool", "AveragePool", "LpPool")
 _SMALL_BYTES = 1024  # weights up to this size may be the shapes that operators read
 
 

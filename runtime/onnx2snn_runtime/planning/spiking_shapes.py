@@ -57,13 +57,17 @@ def with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
         index: parse_node(node) for index, node in enumerate(graph.node) if node.domain == DOMAIN
     }
     inferred = infer(_skeleton(model, operators)).graph
-    complete = onnx.ModelProto()
-    complete.CopyFrom(model)
-    complete.graph.value_info.extend(
-        value
+    found = {
+        value.name: value
         for value in [*inferred.value_info, *inferred.output]
         if value.name in missing and _has_shape(value)
-    )
+    }
+    complete = onnx.ModelProto()
+    complete.CopyFrom(model)
+    for output in complete.graph.output:
+        if output.name in found:
+            output.CopyFrom(found.pop(output.name))
+    complete.graph.value_info.extend(found.values())
     return complete
 
 
