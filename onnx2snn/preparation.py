@@ -121,7 +121,12 @@ class Preparation:
 
     def decided(self, outputs: Mapping[str, Any]) -> Any:
         """The output that decides, as scores of classes if it tells any."""
-        return class_scores(outputs[self.decides], is_probability(self.network, self.decides))
+        return class_scores(outputs[self.decides], self.is_binary)
+
+    @cached_property
+    def is_binary(self) -> bool:
+        """Whether the deciding output is one probability for each image: of class 1 of two."""
+        return is_probability(self.network, self.decides)
 
     @cached_property
     def balance(self) -> Balance:

@@ -24,7 +24,7 @@ from onnx2snn_runtime.errors import StorageError, UsageError
 from onnx2snn_runtime.files.beside import array_of, is_beside
 from onnx2snn_runtime.files.disk import StrPath, shown, sync_folder
 
-FORMAT = 2
+FORMAT = 3
 _CHECKSUM_LETTERS = 16
 _MAX_LINE_BYTES = 64 * 2**20
 

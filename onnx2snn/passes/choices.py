@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnx import TensorProto, helper
 
 from onnx2snn.passes.base import Array, Pass, as_array
-from onnx2snn.passes.graph import bypass, is_op, label, scalar, substitute
+from onnx2snn.passes.graph import bypass, dims, is_op, label, scalar, substitute
 from onnx2snn_runtime.errors import Onnx2SnnError
 
 COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
@@ -46,7 +46,9 @@ class Choices(Pass):
     def rewrite(self, node: ir.Node, source: ir.Value) -> bool:
         """Replace what the node makes of one tensor, if it is a known function of it."""
         region = region_of(node, source)
-        if region is None or not any(is_op(item, "Where") for item in region):
+        if region is None or dims(source) != dims(node.outputs[0]):
+            return False
+        if not any(is_op(item, "Where") for item in region):
             return False
         branches = [
             value for item in region if is_op(item, "Where") for value in item.inputs[1:]
@@ -66,8 +68,10 @@ class Choices(Pass):
             return False
         for branch, found in zip(branches, values[1:], strict=False):
             if alike(found, wanted):
-                self.note(node.name, f"{label(node)} is its branch {label(branch)}, everywhere")
-                return bypass(node, branch)
+                if bypass(node, branch):
+                    self.note(node.name, f"{label(node)} is its branch {label(branch)}, everywhere")
+                    return True
+                return False
         for number in sorted(numbers):
             if alike(np.where(number < grid, grid, 0), wanted):
                 substitute(node, "ThresholdedRelu", [source], {"alpha": number})

@@ -16,10 +16,12 @@ from onnx2snn.passes.graph import (
     input_at,
     is_op,
     label,
+    readers,
     scalar,
     sole_reader,
     substitute,
 )
+from onnx2snn_runtime.ops.behaviour import WEIGHTED
 
 LARGEST = float(np.finfo(np.float32).max)
 EPSILON = 1e-3
@@ -85,7 +87,8 @@ class Clamps(Pass):
             if size > MOST_SHIFTED:
                 self.note(node.name, f"{label(node)} stays: x less its bound would lose its digits")
                 return
-            if size < EPSILON:  # it keeps a quotient finite, and is no activation
+            # a small one keeps a quotient finite; behind the last weights nothing needs spikes
+            if size < EPSILON or not meets_weights(node):
                 return
             reader = sole_reader(node.outputs[0])
             if reader is not None and bounds_of(reader) is not None:
@@ -192,6 +195,20 @@ class Clamps(Pass):
                     self.note(node.name, f"max(x, {alpha:g}·x) at {label(node)} is LeakyRelu")
                     return True
         return False
+
+
+def meets_weights(node: ir.Node) -> bool:
+    """Whether weights lie behind a node."""
+    seen, pending = {node}, [node]
+    while pending:
+        for output in pending.pop().outputs:
+            for reader in readers(output):
+                if is_op(reader, *WEIGHTED):
+                    return True
+                if reader not in seen:
+                    seen.add(reader)
+                    pending.append(reader)
+    return False
 
 
 def number_for(node: ir.Node, name: str, number: float) -> ir.Value:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,9 +29,7 @@ from onnx2snn_runtime.files.models import load_model
 from onnx2snn_runtime.format import read_metadata
 from onnx2snn_runtime.parts import Answer, Feeds, count_images, run_in_parts, window
 from onnx2snn_runtime.planning.plan import Plan, Shape, tensor_shape
-from onnx2snn_runtime.planning.planner import make_plan
-from onnx2snn_runtime.planning.spiking_shapes import with_shapes
-from onnx2snn_runtime.planning.whole_inputs import with_float_inputs
+from onnx2snn_runtime.planning.planner import accepted, plan_of
 from onnx2snn_runtime.results import Result, SpikeRecorder
 
 __all__ = ["Network", "Result", "load"]
@@ -81,9 +80,8 @@ class Network:
         self.memory = memory
         self._weights = kept_alive(model)
         self.metadata = read_metadata(model)
-        model = with_float_inputs(model)
-        self.plan: Plan = make_plan(model)
-        self.model = with_shapes(model)
+        self.model = accepted(model)
+        self.plan: Plan = plan_of(self.model)
         self.preprocessing: Preprocessings | None = from_document(
             self.metadata.get("preprocessing"), self.plan.inputs
         )
@@ -141,7 +139,7 @@ class Network:
             return None
         return shape[1]
 
-    @property
+    @cached_property
     def is_binary(self) -> bool:
         """Whether the deciding output is one probability for each image: of class 1 of two."""
         return is_probability(self.model, self.decides)

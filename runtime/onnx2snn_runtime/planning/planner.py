@@ -30,9 +30,23 @@ def make_plan(model: onnx.ModelProto) -> Plan:
     Raises:
         ModelError: the model is not a spiking network as `check_spiking` expects it.
     """
+    return plan_of(accepted(model))
+
+
+def accepted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A spiking network that has been checked, with inputs of floats and all shapes stated.
+
+    Raises:
+        ModelError: the model is not a spiking network as `check_spiking` expects it.
+    """
     model = with_float_inputs(model)
     check_spiking(model)
-    return _Planner(with_shapes(model)).plan()
+    return with_shapes(model)
+
+
+def plan_of(model: onnx.ModelProto) -> Plan:
+    """The plan of a network that has been `accepted`."""
+    return _Planner(model).plan()
 
 
 class _Planner:
