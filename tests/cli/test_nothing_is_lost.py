@@ -258,11 +258,11 @@ def test_another_file_than_the_one_that_was_converted_is_told(folder):
 
 
 def test_pictures_are_called_by_their_names(folder):
-    pictures = folder / "pictures"
+    pictures = folder / "named"
     pictures.mkdir(exist_ok=True)
     for name in ("left", "right"):
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(pictures / f"{name}.png")
-    done = shell("onnx2snn run net.snn.onnx pictures --preprocess unit", folder)
+    done = shell("onnx2snn run net.snn.onnx named --preprocess unit", folder)
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["left.png", "right.png"]
-    done = shell("onnx2snn run net.snn.onnx pictures --preprocess unit --json", folder)
+    done = shell("onnx2snn run net.snn.onnx named --preprocess unit --json", folder)
     assert json.loads(done.stdout)["images"] == ["left.png", "right.png"]

@@ -100,8 +100,6 @@ GRADED = {
                                                         floats(b, 1e-12)])]),
     "local response": lambda b, x, y: b.add("LRN", [x], size=3, alpha=0.1),
     "minimum": lambda b, x, y: b.add("Min", [x, y]),
-    "maximum with a constant": lambda b, x, y: b.add("Max", [x, floats(b, 0.3)]),
-    "lower bound": lambda b, x, y: b.add("Clip", [x, floats(b, 0.3)]),
     "p-pooling": lambda b, x, y: b.add("LpPool", [x], kernel_shape=[3, 3], p=2, pads=[1] * 4),
     "mean variance": lambda b, x, y: b.add("MeanVarianceNormalization", [x], axes=[2, 3]),
 }  # fmt: skip

@@ -66,7 +66,7 @@ def test_an_input_of_whole_numbers_takes_pictures_as_they_are(kind):
     assert network.run(pictures, timesteps=16).logits == pytest.approx(expected, rel=1e-3, abs=1e-3)
     told = onnx2snn.evaluate(network, pictures, timesteps=16, against=source)
     assert told["steps"][0]["output_error"] < 1e-3
-    assert any("float32 now" in str(note) for note in model.notes)
+    assert any("cast to float32 at once" in str(note) for note in model.notes)
 
 
 def test_an_input_of_whole_numbers_that_stay_so_is_refused_by_name():
