@@ -83,7 +83,8 @@ class FanIn:
             added.op_type = POOLS[node.op_type]
             return self.moved(added, tensor)
         if node.op_type in ELEMENTWISE:
-            return np.broadcast_to(sum(self.of(name) for name in node.input if name), shape)
+            added = node.input[1:] if node.op_type == "Where" else node.input
+            return np.broadcast_to(sum(self.of(name) for name in added if name), shape)
         first = self.of(node.input[0])
         if node.op_type == "Resize":
             for axis, mask in axis_masks(self.network, node, first.shape, shape):

@@ -206,7 +206,10 @@ class FanOut:
 
 
 def _same(owner: FanOut, node: NodeProto, shape: tuple[int, ...], after: Array) -> Array:
-    """Elementwise: every element reaches the same place, or several by broadcasting."""
+    """Elementwise: every element reaches the same place, or several by broadcasting.
+
+    Of a choice by the picture each branch is counted as if it were taken.
+    """
     del owner, node
     while after.ndim > len(shape):
         after = after.sum(axis=0)
@@ -289,7 +292,7 @@ MOVES = ("Concat", "Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Un
          "Split", "Gather", "DepthToSpace", "SpaceToDepth")  # fmt: skip
 _Rule = Callable[[FanOut, NodeProto, tuple[int, ...], Array], Array]
 ELEMENTWISE = ("Add", "Sub", "Sum", "Mul", "Div", "Neg", "Identity", "BatchNormalization",
-                "Dropout", "Cast", "Mean")  # fmt: skip
+                "Dropout", "Cast", "Mean", "Where")  # fmt: skip
 _BACK: dict[str, _Rule] = {
     **dict.fromkeys(ELEMENTWISE, _same),
     "GlobalAveragePool": _global,

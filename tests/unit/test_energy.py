@@ -328,6 +328,25 @@ def test_fan_in_of_single_neurons():
                                               [14, 20, 20, 14], [10, 14, 14, 10]]  # fmt: skip
 
 
+def test_both_branches_of_a_choice_by_the_picture_count():
+    b = networks.Builder(3)
+    current = b.conv("input", 3, 4)
+    r, s = b.add("Relu", [current]), b.add("Relu", [b.conv("input", 3, 4)])
+    low = b.add("Less", [current, b.constant(0.5, np.float32)])
+    for join in ("Add", "Where"):
+        c = networks.Builder(3)
+        c.nodes, c.weights = list(b.nodes), list(b.weights)
+        x = c.add(join, [low, r, s] if join == "Where" else [r, s])
+        x = c.add("Relu", [c.conv(x, 4, 3)])
+        x = c.add("Flatten", [c.add("GlobalAveragePool", [x])])
+        source = c.model(c.add("Gemm", [x, c.weight(2, 3)], transB=1), [2])
+        model = onnx2snn.convert(source, calibration=networks.images(40))
+        network = FanOut(model.proto)
+        *_, last = (unit for unit in model.network().plan.stateful if unit.operator.spiking)
+        assert FanIn(model.proto, network).of(last.inputs[0]).max() == 2 * 4 * 9
+        assert {network.of(tensor).max() for tensor in (r, s)} == {3 * 9}
+
+
 def test_fan_in_does_not_depend_on_the_arithmetic():
     """In whole numbers the input is rounded to steps and clipped in front of the first weights."""
     fan_ins = []
