@@ -67,6 +67,8 @@ RESULTS = {
     "typical": (NULLABLE, {"t": WHOLE, "accuracy": OPTIONAL, "energy_uj": NUMBER,
                       "agreement?": OPTIONAL, "spikes_per_image?": NUMBER,
                       "energy_int_uj?": NUMBER, "beside_t?": WHOLE}),
+    "early_exit?": (NULLABLE, {"mean_t": NUMBER, "loss": NUMBER, "last_t": WHOLE,
+                               "energy_uj?": NUMBER}),
     "steps": [_STEP],
     "recipe": {EACH: ANY},
     "recommended_t": WHOLE,

@@ -48,7 +48,10 @@ def verdict(results: dict[str, Any]) -> Verdict:
         sentences.append(f"Both give the same class for {step['agreement']:.1f} % of "
                          f"{results['samples']} images.")  # fmt: skip
         sentences += _chance(results, step) + _first_step(results)
-    beside = [*energy_sentences(results, step), *typical_sentences(results), *_departure(results)]
+    beside = [
+        *energy_sentences(results, step), *typical_sentences(results), *_early_exit(results),
+        *_departure(results),
+    ]  # fmt: skip
     return Verdict(headline, sentences + beside, step)
 
 
@@ -88,6 +91,19 @@ def typical_sentences(results: dict[str, Any]) -> list[str]:
         f"Plain integrate-and-fire neurons, one spike a step, need {reached}{typical['t']} "
         f"timesteps and {reached}{typical['energy_uj']:.2f} µJ for what the SNN does in "
         f"{mine['t']} with {mine['energy_uj']:.2f} µJ: {winner} takes less."
+    ]
+
+
+def _early_exit(results: dict[str, Any]) -> list[str]:
+    """Images that leave early beside those that all take the last step."""
+    early = results.get("early_exit")
+    if not early or "energy_uj" not in early:
+        return []
+    change = "fewer" if early["loss"] >= 0 else "more"
+    return [
+        f"With early exit images take {early['mean_t']:.2f} timesteps and {early['energy_uj']:.2f} "
+        f"µJ on average; {abs(early['loss']):.2f} % {change} of them get the ANN's class than at "
+        f"T = {early['last_t']}."
     ]
 
 

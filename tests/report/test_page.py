@@ -230,6 +230,14 @@ def test_results_without_layers_still_give_a_page(results):
     assert "These results hold no layers" in "".join(page.text)
 
 
+def test_early_exit_is_told(results):
+    early = {"mean_t": 1.25, "loss": 0.7, "last_t": 3, "energy_uj": 8.18}
+    told = verdict(check_results({**results, "early_exit": early})).sentences
+    assert any("1.25 timesteps and 8.18 µJ" in sentence for sentence in told)
+    with pytest.raises(DataError, match=r"early_exit\.mean_t"):
+        check_results({**results, "early_exit": {**early, "mean_t": "soon"}})
+
+
 def test_unlabelled_data_and_outputs_that_are_no_classes(results):
     bare = json.loads(json.dumps(results))
     for row in [*bare["steps"], bare["ann"], bare["quantised_ann"]]:
