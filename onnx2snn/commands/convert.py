@@ -36,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
 
 def convert_and_write(options: argparse.Namespace) -> int:
     """Convert a network and write the file."""
+    from onnx2snn.conversion import MAX_TIMESTEPS
+
     source = Path(options.model)
     refuse_folder(source)
     output = Path(options.output) if options.output else default_output(source)
@@ -56,7 +58,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
             percentile=options.percentile,
             per_channel=options.per_channel,
             target_drop=options.target_drop,
-            max_timesteps=most_timesteps(options),
+            max_timesteps=MAX_TIMESTEPS if options.max_timesteps is None else options.max_timesteps,
             prefer=options.prefer,
             relays=options.relays,
             preprocess=parse_all(options.preprocess),
@@ -72,6 +74,10 @@ def convert_and_write(options: argparse.Namespace) -> int:
             progress=progress,
         )
     notes = [str(item.message) for item in met if item.category is UserWarning]
+    if options.max_timesteps is not None and options.target_drop is None:
+        notes.append(
+            "--max-timesteps limits what --target-drop may choose, and changes nothing here"
+        )
     written = not options.dry_run and (result.check.passed or not options.strict)
     if written:
         result.save(output)
@@ -91,24 +97,6 @@ def convert_and_write(options: argparse.Namespace) -> int:
     if written:
         say(f"wrote {output}", quiet=options.quiet)
     return 0
-
-
-def most_timesteps(options: argparse.Namespace) -> int:
-    """How many steps the search for settings may take.
-
-    Raises:
-        UsageError: a number is given, and no search is asked for.
-    """
-    from onnx2snn.conversion import MAX_TIMESTEPS
-
-    if options.max_timesteps is None:
-        return MAX_TIMESTEPS
-    if options.target_drop is None:
-        raise UsageError(
-            "--max-timesteps limits what --target-drop may choose, and that is not given",
-            advice="give --target-drop 0.1 as well; run, eval and compare take -T",
-        )
-    return int(options.max_timesteps)
 
 
 def converted(source: Path, **options: Any) -> SpikingModel:
