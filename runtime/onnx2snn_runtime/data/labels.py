@@ -52,7 +52,8 @@ def class_numbers(labels: NDArray[Any], count: int) -> tuple[Labels | None, str]
             f"labels ({labels.dtype} [{shape}]) are no class numbers and are not used: the error "
             "of the outputs is measured without them"
         )
-    numbers = labels.reshape(count).astype(np.int64)
+    largest = np.iinfo(np.int64).max  # what is beyond is out of range in any case
+    numbers = np.minimum(labels.reshape(count), largest).astype(np.int64)
     if count and numbers.min() < 0:
         index = int(np.argmin(numbers))
         raise DataError(f"label {numbers[index]} of image {index} is negative")
@@ -60,10 +61,10 @@ def class_numbers(labels: NDArray[Any], count: int) -> tuple[Labels | None, str]
 
 
 def _are_whole(labels: NDArray[Any]) -> bool:
-    """Whether labels are whole numbers that a class may have."""
-    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.rint(labels))).all():
-        return False
-    return bool((np.abs(labels.astype(np.float64)) < LARGEST_NUMBER).all())
+    """Whether labels are whole numbers, as floats of a size that is one."""
+    if labels.dtype.kind != "f":
+        return True
+    return bool(((labels == np.rint(labels)) & (np.abs(labels) < LARGEST_NUMBER)).all())
 
 
 def labels_from_names(stems: Sequence[str]) -> tuple[Labels, tuple[str, ...]] | None:
