@@ -52,8 +52,9 @@ def class_numbers(labels: NDArray[Any], count: int) -> tuple[Labels | None, str]
             f"labels ({labels.dtype} [{shape}]) are no class numbers and are not used: the error "
             "of the outputs is measured without them"
         )
-    largest = np.iinfo(np.int64).max  # what is beyond is out of range in any case
-    numbers = np.minimum(labels.reshape(count), largest).astype(np.int64)
+    if labels.dtype == np.uint64:  # what is beyond is out of range in any case
+        labels = np.minimum(labels, np.uint64(np.iinfo(np.int64).max))
+    numbers = labels.reshape(count).astype(np.int64)
     if count and numbers.min() < 0:
         index = int(np.argmin(numbers))
         raise DataError(f"label {numbers[index]} of image {index} is negative")
