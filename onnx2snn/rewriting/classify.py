@@ -116,17 +116,12 @@ class _Classifier:
             if self.is_neuron(node, before=i in weights_before, after=i in weights_after)
         }
         after_neuron, before_neuron = self.forward(neurons), self.backward(neurons)
-        for i in after_neuron:
+        for i in neurons | after_neuron:
             self.changing.update(self.nodes[i].output)
         placed = []
         for i, node in enumerate(self.nodes):
             self.check_anywhere(node)
-            if node.op_type == "MaxPool":
-                self.check_windows(node)
             moving = tuple(k for k, name in enumerate(node.input) if name in self.moving)
-            if 0 in self.shapes.get(node.output[0], ()) and node.op_type in WEIGHTED:
-                self.refuse(node, "it makes a tensor without elements",
-                            "leave it out, or mend the Slice in front of it")  # fmt: skip
             if i in neurons:
                 role = Role.NEURON
             elif i not in after_neuron or not moving:
@@ -192,13 +187,18 @@ class _Classifier:
         return found
 
     def check_anywhere(self, node: NodeProto) -> None:
-        """What folding should have removed; the rest is refused before anything is run."""
+        """What no role makes up for; it is refused before anything is run."""
         if any(attribute.HasField("g") for attribute in node.attribute):
             self.refuse(node, "control flow that does not fold to a constant",
                         "export the model without data-dependent control flow")  # fmt: skip
         elif "Sequence" in node.op_type and node.op_type != "ReverseSequence":
             self.refuse(node, "a sequence of tensors",
                         "export with tensors: torch.stack or torch.cat")  # fmt: skip
+        elif node.op_type == "MaxPool":
+            self.check_windows(node)
+        elif node.op_type in WEIGHTED and 0 in self.shapes.get(node.output[0], ()):
+            self.refuse(node, "it makes a tensor without elements",
+                        "leave it out, or mend the Slice in front of it")  # fmt: skip
 
     def check_windows(self, node: NodeProto) -> None:
         """The maximum of a window without elements is −∞, which no spikes can tell."""
