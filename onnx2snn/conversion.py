@@ -50,7 +50,7 @@ def convert(
     percentile: float | None = None,
     per_channel: bool | None = None,
     target_drop: float | None = None,
-    max_timesteps: int = MAX_TIMESTEPS,
+    max_timesteps: int | None = None,
     prefer: str = PREFERENCES[0],
     relays: bool | None = None,
     preprocess: str | Preprocessings | Mapping[str, str] | None = None,
@@ -81,7 +81,7 @@ def convert(
         per_channel: one threshold per channel instead of per layer.
         target_drop: choose the settings: the least energy whose expected loss of accuracy on new
             images is at most this many points. With a recipe only its settings are searched.
-        max_timesteps: steps at most, for ``target_drop``.
+        max_timesteps: steps at most, for ``target_drop``: 8 where not given.
         prefer: for ``target_drop``: ``balanced``: the least energy, where each step beyond the
             fourth must make up for a quarter more; ``energy``: nothing but the least energy;
             ``latency``: the fewest steps, and as much as possible after the first one, for early
@@ -118,7 +118,8 @@ def convert(
     starts = starting_recipes(
         recipe, precision, target_drop, prefer, relays, burst_limit=burst, **numbers
     )
-    check_options(starts, calibration_samples, target_drop, max_timesteps, exit_loss, seed)
+    most = MAX_TIMESTEPS if max_timesteps is None else max_timesteps
+    check_options(starts, calibration_samples, target_drop, most, exit_loss, seed)
     check_preference(prefer, target_drop)
     engine, _ = open_backend(backend, threads)
     given = read(model)
@@ -144,7 +145,7 @@ def convert(
     tuning = None
     (preparation, settings), *_ = prepared
     if target_drop is not None and preparation.histograms:
-        tuning = tune(prepared, target_drop, max_timesteps, progress, prefer)
+        tuning = tune(prepared, target_drop, most, progress, prefer)
         settings = tuning.chosen.recipe
         preparation = next(item for item, start in prepared if start.name == settings.name)
 
@@ -170,7 +171,7 @@ def convert(
         "typical": preparation.typical,
     })  # fmt: skip
     warn(shortcomings(result, preparation, target_drop))
-    warn(idle_options(settings, tuning is not None, numbers))
+    warn(idle_options(settings, tuning is not None, numbers, max_timesteps))
     return result
 
 

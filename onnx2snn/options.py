@@ -102,14 +102,19 @@ def check_options(
         raise UsageError(f"--target-drop must be above 0 and at most 100 points, got {target_drop}")
 
 
-def idle_options(settings: Recipe, is_tuned: bool, given: Mapping[str, Any]) -> Iterator[str]:
-    """A remark if options were given that the settings have no use for.
+def idle_options(
+    settings: Recipe, is_tuned: bool, given: Mapping[str, Any], max_timesteps: int | None
+) -> Iterator[str]:
+    """Remarks if options were given that the settings have no use for.
 
     Args:
         settings: the recipe that was taken.
         is_tuned: whether a search has chosen its numbers.
         given: numbers by the fields of the recipe, None where not given.
+        max_timesteps: the most steps that a search may take, None where not given.
     """
+    if max_timesteps is not None and not is_tuned:
+        yield "--max-timesteps limits what --target-drop may choose, and changes nothing here"
     idle = {"v0": "--v0"} if settings.code == "refine" else {}
     if is_tuned and settings.code == "refine":
         idle |= {"scale": "--scale", "rule": "--threshold", "percentile": "--percentile",

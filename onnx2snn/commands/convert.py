@@ -36,8 +36,6 @@ def run(options: argparse.Namespace) -> int:
 
 def convert_and_write(options: argparse.Namespace) -> int:
     """Convert a network and write the file."""
-    from onnx2snn.conversion import MAX_TIMESTEPS
-
     source = Path(options.model)
     refuse_folder(source)
     output = Path(options.output) if options.output else default_output(source)
@@ -58,7 +56,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
             percentile=options.percentile,
             per_channel=options.per_channel,
             target_drop=options.target_drop,
-            max_timesteps=MAX_TIMESTEPS if options.max_timesteps is None else options.max_timesteps,
+            max_timesteps=options.max_timesteps,
             prefer=options.prefer,
             relays=options.relays,
             preprocess=parse_all(options.preprocess),
@@ -74,10 +72,6 @@ def convert_and_write(options: argparse.Namespace) -> int:
             progress=progress,
         )
     notes = [str(item.message) for item in met if item.category is UserWarning]
-    if options.max_timesteps is not None and options.target_drop is None:
-        notes.append(
-            "--max-timesteps limits what --target-drop may choose, and changes nothing here"
-        )
     written = not options.dry_run and (result.check.passed or not options.strict)
     if written:
         result.save(output)

@@ -119,6 +119,8 @@ def test_options_without_effect_are_told():
     images = networks.images(48)
     with pytest.warns(UserWarning, match="--v0 changes nothing here"):
         onnx2snn.convert(networks.small_cnn(), calibration=images, recipe="refine", v0=0.3)
+    with pytest.warns(UserWarning, match="--max-timesteps limits what --target-drop may choose"):
+        onnx2snn.convert(networks.small_cnn(), calibration=images, max_timesteps=4)
     with pytest.warns(UserWarning, match="--scale, --threshold changes nothing as --target-drop"):
         onnx2snn.convert(
             networks.small_cnn(), calibration=images, recipe="refine", target_drop=1.0, scale=0.3,
