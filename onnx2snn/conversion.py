@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from numpy.typing import NDArray
 
 from onnx2snn.calibration.batch_statistics import read_statistics
 from onnx2snn.calibration.images import CalibrationSource
@@ -28,6 +29,7 @@ from onnx2snn_runtime.backends import Backend, open_backend
 from onnx2snn_runtime.data.input_preprocessing import Preprocessings, to_document
 from onnx2snn_runtime.data.inputs import open_inputs
 from onnx2snn_runtime.errors import BackendError, ModelError, UnsupportedError
+from onnx2snn_runtime.files.beside import kept_alive
 from onnx2snn_runtime.files.inference import check_shapes
 from onnx2snn_runtime.format import write_metadata
 from onnx2snn_runtime.planning.plan import tensor_shape
@@ -127,7 +129,7 @@ def convert(
     data = None if calibration is None else open_inputs(calibration, given.inputs)
     source = CalibrationSource(data, calibration_samples, preprocessing, seed)
 
-    network, notes = normal_network(given.ann, input_shapes or {}, engine, precision)
+    network, notes, _held = normal_network(given.ann, input_shapes or {}, engine, precision)
     refuse_constant(source, network)
     decides, remark = deciding(network, source, decides)
     statistics = read_statistics(given.ann, network) if source.is_noise else {}
@@ -180,8 +182,10 @@ def normal_network(
     input_shapes: Mapping[str, Sequence[int | str]],
     engine: Backend,
     precision: str,
-) -> tuple[onnx.ModelProto, list[Note]]:
-    """The normal form of a network, and what the passes did.
+) -> tuple[onnx.ModelProto, list[Note], list[NDArray[Any]]]:
+    """The normal form of a network, what the passes did, and the arrays beside the network.
+
+    Who keeps the network must keep the arrays.
 
     Raises:
         ModelError: the model cannot be executed, or its shapes do not fit together.
@@ -202,7 +206,7 @@ def normal_network(
     if precision == "int8":
         network = with_neurons_between(network)
     check_shapes(network)
-    return network, notes
+    return network, notes, kept_alive(network)
 
 
 def deciding(

@@ -187,6 +187,12 @@ def test_a_model_in_memory_may_be_large(is_large, tmp_path):
     np.testing.assert_allclose(loaded.run(IMAGES, timesteps=4).logits, logits, atol=1e-5)
 
 
+def test_weights_stay_while_a_conversion_needs_them(is_large):
+    """Whenever Python happens to collect what is no longer reachable."""
+    result = onnx2snn.convert(wide(norm=True), calibration=IMAGES, progress=lambda *_: gc.collect())
+    assert held(result.proto)
+
+
 def test_arrays_go_with_those_who_hold_them(is_large):
     gc.collect()
     before = len(beside._memory)

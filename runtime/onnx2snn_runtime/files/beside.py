@@ -93,7 +93,8 @@ def put(array: Array) -> tuple[str, int]:
     start = _address(array)
     for place, buffer in _buffers():
         first = start - _address(buffer)
-        if 0 <= first <= buffer.nbytes - array.nbytes:
+        stays = place in _files or buffer is array or buffer is array.base
+        if stays and 0 <= first <= buffer.nbytes - array.nbytes:
             return place, first
     place = f"memory:{next(_numbers)}"
     _memory[place] = array
