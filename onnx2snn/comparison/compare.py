@@ -16,7 +16,6 @@ from onnx2snn.preparation import arranged
 from onnx2snn.source_model import read, strange_source
 from onnx2snn.spiking_model import SpikingModel
 from onnx2snn.verification.verify import class_agreement, relative_error
-from onnx2snn_runtime.answers import class_scores
 from onnx2snn_runtime.backends import Runner
 from onnx2snn_runtime.data.input_preprocessing import Preprocessings, told
 from onnx2snn_runtime.data.inputs import open_inputs
@@ -135,9 +134,8 @@ class _Outputs:
     """Answers of both networks on all images."""
 
     def __init__(self, network: Network) -> None:
-        names = network.plan.outputs
-        self.pairs: dict[str, list[tuple[Any, Any]]] = {name: [] for name in names}
-        self.decides, self.is_binary = network.decides, network.is_binary
+        self.network = network
+        self.pairs: dict[str, list[tuple[Any, Any]]] = {name: [] for name in network.plan.outputs}
 
     def add(self, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         """Keep one batch; answers are small."""
@@ -155,8 +153,9 @@ class _Outputs:
             name: (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
             for name, pairs in self.pairs.items()
         }
+        decides = self.network.decides
         same = class_agreement(
-            *(class_scores(array, self.is_binary) for array in joined[self.decides])
+            *(self.network.decided({decides: array}) for array in joined[decides])
         )
         errors = {
             name: relative_error(a, b) for name, (a, b) in joined.items() if b.dtype.kind == "f"

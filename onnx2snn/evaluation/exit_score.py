@@ -7,7 +7,6 @@ import numpy as np
 
 from onnx2snn.energy.estimate import EnergyMeter, ImageTraffic
 from onnx2snn.evaluation.totals import Totals
-from onnx2snn_runtime.answers import class_scores
 from onnx2snn_runtime.early_exit import ExitRule, distribution
 from onnx2snn_runtime.errors import UsageError
 from onnx2snn_runtime.network import Network
@@ -32,12 +31,15 @@ class EarlyExitScore:
         early = self.network.run(feeds, early_exit=True)
         end = self.rule.steps[-1]
         answers, parts = self.network.observe(feeds, [end], lambda: ImageTraffic(self.meter))
-        used, binary = np.asarray(early.exit_steps), self.network.is_binary
-        last = class_scores(answers[end][self.network.decides], binary)
-        answer = class_scores(early.logits, binary).argmax(axis=1)
-        expected = ann.argmax(axis=1)
+        used = np.asarray(early.exit_steps)
+        last, answer, expected = (
+            scores.argmax(axis=1)
+            for scores in (
+                self.network.decided(answers[end]), self.network.decided(early.outputs), ann,
+            )
+        )  # fmt: skip
         totals.count("exit/agree", int((answer == expected).sum()))
-        totals.count("exit/agree_last", int((last.argmax(axis=1) == expected).sum()))
+        totals.count("exit/agree_last", int((last == expected).sum()))
         if labels is not None:
             totals.count("exit/right", int((answer == labels).sum()))
         for step, count in distribution(used.tolist()).items():

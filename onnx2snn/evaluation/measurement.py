@@ -15,7 +15,6 @@ from onnx2snn.energy.synapses import weights_met
 from onnx2snn.evaluation.exit_score import EarlyExitScore
 from onnx2snn.evaluation.stand_in import calibrated_ranges, equal_bits, reference, to_ann
 from onnx2snn.evaluation.totals import Totals, squares
-from onnx2snn_runtime.answers import class_scores
 from onnx2snn_runtime.backends.base import Runner
 from onnx2snn_runtime.data.inputs import Piece
 from onnx2snn_runtime.data.labels import Labels
@@ -70,7 +69,7 @@ class Measurement:
         feeds, _ = self.network.check_feeds(piece.feeds())
         labels = piece.labels
         expected = self.ann(feeds)
-        first = self.decided(expected)
+        first = self.network.decided(expected)
         scores, classes = is_classes(first), told_classes(first) is not None
         if labels is not None and scores:
             check_labels(labels, first.shape[1], self.network, piece.first)
@@ -93,10 +92,6 @@ class Measurement:
             self.early.add(totals, feeds, first, known)
         return totals
 
-    def decided(self, outputs: dict[str, Array]) -> Array:
-        """The output that decides, as scores of classes if it tells any."""
-        return class_scores(outputs[self.network.decides], self.network.is_binary)
-
     def compare(
         self,
         totals: Totals,
@@ -111,8 +106,8 @@ class Measurement:
             with np.errstate(invalid="ignore"):  # infinite answers give no number
                 difference = given - np.asarray(expected, np.float64)
             totals.sums[f"{who}/distance/{name}"] = squares(difference)
-        scores = self.decided(outputs)
-        predicted, reference = told_classes(scores), told_classes(self.decided(ann))
+        scores = self.network.decided(outputs)
+        predicted, reference = told_classes(scores), told_classes(self.network.decided(ann))
         if predicted is None:
             return
         totals.count(f"{who}/agree", int((predicted == reference).sum()))

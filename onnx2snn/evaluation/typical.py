@@ -23,7 +23,6 @@ from onnx2snn.recipes import find_recipe
 from onnx2snn.rewriting.classify import Role, classify
 from onnx2snn.rewriting.pool_first import pool_last
 from onnx2snn.rewriting.rewrite import rewrite
-from onnx2snn_runtime.answers import class_scores
 from onnx2snn_runtime.backends import Runner
 from onnx2snn_runtime.data.inputs import Piece
 from onnx2snn_runtime.errors import ModelError, UsageError
@@ -97,8 +96,7 @@ class RoundMeasurement:
     """A round, ready to measure batches."""
 
     def __init__(self, network: Network, task: Round) -> None:
-        self.task, self.decides, backend = task, network.decides, network.backend
-        self.is_binary = network.is_binary
+        self.task, self.beside, backend = task, network, network.backend
         self.network = Network(task.model, backend=backend, memory=network.memory)
         self.meter = EnergyMeter(self.network.model, self.network.plan)
         ann, self._weights = reference(network, task.against)
@@ -121,7 +119,7 @@ class RoundMeasurement:
 
     def told(self, outputs: Mapping[str, Any]) -> Any:
         """Class numbers, [N]."""
-        return told_classes(class_scores(outputs[self.decides], self.is_binary))
+        return told_classes(self.beside.decided(outputs))
 
 
 class TypicalMethod:

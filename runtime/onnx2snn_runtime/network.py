@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx
 
-from onnx2snn_runtime.answers import is_probability
+from onnx2snn_runtime.answers import class_scores, is_probability
 from onnx2snn_runtime.backends import EXACT, Backend, open_backend
 from onnx2snn_runtime.data.input_preprocessing import Preprocessings, from_document
 from onnx2snn_runtime.early_exit import ExitRule, run_batch
@@ -143,6 +143,10 @@ class Network:
     def is_binary(self) -> bool:
         """Whether the deciding output is one probability for each image: of class 1 of two."""
         return is_probability(self.model, self.decides)
+
+    def decided(self, outputs: Mapping[str, Array]) -> Array:
+        """The output that decides, as scores of classes if it tells any."""
+        return class_scores(outputs[self.decides], self.is_binary)
 
     @property
     def max_timesteps(self) -> int:

@@ -208,9 +208,7 @@ def show(
     names: Sequence[str] | None,
 ) -> None:
     """Print the answers: classes where the deciding output tells them, else shapes."""
-    from onnx2snn_runtime.answers import class_scores  # here, so that --help stays fast
-
-    first = class_scores(outputs[network.decides], network.is_binary)
+    first = network.decided(outputs)
     classes = first.argmax(axis=1).tolist() if first.ndim == 2 and first.shape[1] > 1 else None
     document: dict[str, Any] = {
         "samples": len(first),
