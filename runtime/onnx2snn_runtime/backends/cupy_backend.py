@@ -115,8 +115,7 @@ class CupyBackend(Backend):
             sent = None if launch is None else kernels.scan(self.xp, launch, operator, chunk)
             if sent is not None:
                 return sent
-            if chunk.begins is not None:
-                chunk.begin()
+            chunk.begin()
             chunk.join()
             return operator.scan(self.xp, chunk)
 

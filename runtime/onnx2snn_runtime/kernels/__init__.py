@@ -49,8 +49,7 @@ def scan(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk) -> A
     if kernel is None:
         return None
     if not lies_last(xp, chunk.inputs[0]):
-        if chunk.begins is not None:
-            chunk.begin()
+        chunk.begin()
         return kernel(xp, launch, operator, chunk)
     residual = chunk.residual
     turned = replace(

@@ -119,8 +119,10 @@ class Chunk:
     sends: Any = None
 
     def begin(self) -> None:
-        """Fill the states with what they begin with, in a pass of its own."""
-        for state, start in zip(self.states, self.begins or [], strict=True):
+        """Fill states that hold nothing yet with what they begin with, in a pass of its own."""
+        if self.begins is None:
+            return
+        for state, start in zip(self.states, self.begins, strict=True):
             state[...] = 0 if start is None else start
         self.begins = None
 
