@@ -172,7 +172,7 @@ class ArrayDataset(Dataset):
         if 0 in array.shape:
             raise DataError(f"{name} holds no images: its shape is {list(array.shape)}")
         count = array.shape[0]
-        classes, remark = (None, "") if labels is None else class_numbers(labels, count)
+        classes, remark = class_numbers(labels, count)
         super().__init__(name, count, classes, limit)
         self._array = array
         self._look()

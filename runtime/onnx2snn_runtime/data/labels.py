@@ -18,11 +18,11 @@ MOST_CLASSES = 100_000
 LARGEST_NUMBER = 2.0**53
 
 
-def class_numbers(labels: NDArray[Any], count: int) -> tuple[Labels | None, str]:
+def class_numbers(labels: NDArray[Any] | None, count: int) -> tuple[Labels | None, str]:
     """Class numbers, from whole numbers [N] or [N,1] or from a one-hot matrix [N,classes].
 
     Args:
-        labels: as stored.
+        labels: as stored, or None.
         count: number of images.
 
     Returns:
@@ -32,6 +32,8 @@ def class_numbers(labels: NDArray[Any], count: int) -> tuple[Labels | None, str]
     Raises:
         DataError: another length, no numbers, or a negative number.
     """
+    if labels is None:
+        return None, ""
     if labels.ndim == 0 or len(labels) != count:
         found = "one value" if labels.ndim == 0 else f"{len(labels):,} labels"
         raise DataError(f"there are {count:,} images but {found}")

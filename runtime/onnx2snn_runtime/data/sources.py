@@ -186,7 +186,7 @@ def _from_packed(
             update(np.ascontiguousarray(content).tobytes())
             update(np.array(limits, np.int64).tobytes())
 
-    classes, remark = (None, "") if labels is None else class_numbers(labels, count)
+    classes, remark = class_numbers(labels, count)
     dataset = PictureDataset(name, count, contents, hash_content, classes, limit)
     if remark:
         dataset.note(remark)
