@@ -45,7 +45,7 @@ def of(model: onnx.ModelProto, kind: str, which: int = 0) -> onnx.NodeProto:
 
 
 def number(kind: str, name: str, value: Any) -> Change:
-    """Set an attribute of a spiking node."""
+    """Set an attribute of the first node of a kind, or remove it: None."""
 
     def change(model: onnx.ModelProto) -> None:
         found = of(model, kind)

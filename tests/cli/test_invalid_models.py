@@ -5,20 +5,8 @@ import numpy as np
 import onnx
 import pytest
 from command_line import call
-from onnx import helper
 
-
-def attribute(op, name, value):
-    def change(model):
-        for node in model.graph.node:
-            if node.op_type == op:
-                kept = [item for item in node.attribute if item.name != name]
-                del node.attribute[:]
-                node.attribute.extend(kept)
-                if value is not None:
-                    node.attribute.append(helper.make_attribute(name, value))
-
-    return change
+from attacks.spiking import number
 
 
 def inputs(op, count):
@@ -39,11 +27,11 @@ def output_like_a_state(model):
 
 
 BROKEN = {
-    "no kernel_shape": (attribute("MaxPool", "kernel_shape", None), "kernel_shape"),
-    "kernel of another rank": (attribute("MaxPool", "kernel_shape", [2]), "kernel"),
-    "groups that do not fit": (attribute("Conv", "group", 2), "Conv"),
-    "unknown attribute": (attribute("Relu", "foo", 3), "foo"),
-    "axis out of range": (attribute("Flatten", "axis", 9), "axis"),
+    "no kernel_shape": (number("MaxPool", "kernel_shape", None), "kernel_shape"),
+    "kernel of another rank": (number("MaxPool", "kernel_shape", [2]), "kernel"),
+    "groups that do not fit": (number("Conv", "group", 2), "Conv"),
+    "unknown attribute": (number("Relu", "foo", 3), "foo"),
+    "axis out of range": (number("Flatten", "axis", 9), "axis"),
     "no input": (inputs("Relu", 0), "Relu"),
     "too few inputs": (inputs("Conv", 1), "Conv"),
     "no outputs": (no_outputs, "no outputs"),

@@ -34,6 +34,17 @@ def converted():
     return onnx2snn.convert(networks.small_cnn(), calibration=networks.images(64)).proto
 
 
+def answers_of(classes, noise):
+    """Logits of an ANN, [400,classes], and those after some steps, ever nearer to them."""
+    generator = np.random.default_rng(3)
+    ann = generator.normal(0, 3, (400, classes)).astype(np.float32)
+    by_step = {
+        step: ann + generator.normal(0, noise / step, ann.shape).astype(np.float32)
+        for step in (1, 2, 4, 8)
+    }
+    return ann, by_step
+
+
 def with_rule(model, *, threads=2, memory=None, **changes):
     """A network with a changed exit rule."""
     document = read_metadata(model)
@@ -79,12 +90,7 @@ def test_an_image_leaves_with_the_answer_of_its_step(converted, unit, threshold)
 
 def test_probabilities_get_the_rule_of_their_logits():
     """A Softmax at the end changes neither thresholds nor who leaves when."""
-    generator = np.random.default_rng(3)
-    ann = generator.normal(0, 3, (400, 5)).astype(np.float32)
-    by_step = {
-        step: ann + generator.normal(0, 2 / step, ann.shape).astype(np.float32)
-        for step in (1, 2, 4, 8)
-    }
+    ann, by_step = answers_of(classes=5, noise=2)
 
     def softmax(logits):
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -109,12 +115,7 @@ def test_probabilities_get_the_rule_of_their_logits():
 
 def test_of_two_classes_the_sure_images_leave_first():
     """Their lead is twice their spread, whatever it is."""
-    generator = np.random.default_rng(3)
-    ann = generator.normal(0, 3, (400, 2)).astype(np.float32)
-    by_step = {
-        step: ann + generator.normal(0, 0.5 / step, ann.shape).astype(np.float32)
-        for step in (1, 2, 4, 8)
-    }
+    ann, by_step = answers_of(classes=2, noise=0.5)
     rule = tune(by_step, ann, 0.3, ann.argmax(axis=1))
     first = rule.steps[0]
     leaves = rule.stable(first, by_step[first], None)
