@@ -141,7 +141,7 @@ def convert(
     warn(doubts(source, preparations[0], given.ann, notes))
 
     prepared = [
-        (item, replace(start, relays=item.relays > 0))
+        (item, replace(start, relays=item.relays > 0, shortcuts=bool(item.shortcuts)))
         for item, start in zip(preparations, starts, strict=True)
     ]
     tuning = None

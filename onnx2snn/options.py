@@ -1,6 +1,7 @@
 """What `convert` refuses before it reads anything."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from onnx2snn.calibration.calibrate import check_rule
@@ -60,6 +61,8 @@ def starting_recipes(
                 "every step, down to a millionth of the first",
                 advice="give --recipe fast, paper or if with --precision int8",
             )
+    if target_drop is not None and prefer != "latency":
+        starts = [replace(entry, shortcuts=entry.can_have_shortcuts) for entry in starts]
     return starts
 
 

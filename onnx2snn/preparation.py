@@ -18,6 +18,7 @@ from onnx2snn.rewriting.classify import Placed, Role, classify, values_met
 from onnx2snn.rewriting.pool_first import pool_first
 from onnx2snn.rewriting.relays import with_relays
 from onnx2snn.rewriting.rewrite import rewrite
+from onnx2snn.rewriting.shortcuts import Reading, shortcuts
 from onnx2snn_runtime.answers import class_scores, is_probability
 from onnx2snn_runtime.backends import Backend, Runner
 from onnx2snn_runtime.parts import count_images, window
@@ -45,6 +46,7 @@ class Preparation:
         backend: where networks run.
         decides: name of the output that tells classes.
         relays: how many neurons stand where weights would meet values.
+        shortcuts: where activations have a finer output, if that is wanted.
         on_noise: the same with all distributions from noise, if here some of them come from
             BatchNormalization; None otherwise.
     """
@@ -57,6 +59,7 @@ class Preparation:
     backend: Backend
     decides: str
     relays: int
+    shortcuts: frozenset[Reading] = frozenset()
     on_noise: "Preparation | None" = None
 
     @property
@@ -89,7 +92,8 @@ class Preparation:
     def spiking(self, recipe: Recipe) -> tuple[onnx.ModelProto, dict[str, LayerCalibration]]:
         """The spiking network of a recipe, and its thresholds."""
         thresholds = self.thresholds(recipe)
-        return rewrite(self.network, self.placed, thresholds, recipe), thresholds
+        spiking = rewrite(self.network, self.placed, thresholds, recipe, shortcuts=self.shortcuts)
+        return spiking, thresholds
 
     @property
     def typical(self) -> dict[str, Any]:
@@ -140,7 +144,9 @@ class Preparation:
         images = replace(self.source, samples=min(BALANCE_IMAGES, self.source.samples))
         batches = images.batches(self.network, batch_size(self.network))
         sums = values_met(self.network, self.placed, pools=True)
-        return measure_balance(self.network, layers, graded, sums, batches, self.backend)
+        return measure_balance(
+            self.network, layers, graded, sums, self.shortcuts, batches, self.backend
+        )
 
     def images(self, count: int) -> dict[str, Any]:
         """The first calibration images by input name, at most ``count``."""
@@ -216,9 +222,11 @@ def prepare(
         layers += [node.output[0] for node in moved]
         batches = source.batches(network, batch_size(original))
         found = collect(watched, layers, batches, backend, advance)
+    wants_shortcuts = recipe.shortcuts and recipe.can_have_shortcuts
     measured = Preparation(
-        network, placed, *by_place(found, moved), source, backend, decides, relays
-    )
+        network, placed, *by_place(found, moved), source, backend, decides, relays,
+        frozenset(shortcuts(network, placed) if wants_shortcuts else ()),
+    )  # fmt: skip
     expected = expected_histograms(watched, layers, statistics or {})
     if not expected:
         return measured

@@ -49,6 +49,8 @@ class Recipe:
         unevenness: exponent of the factors that balance layers; 1 for the least energy, 0 for
             units that are the same part of every layer's range.
         relays: neurons stand in front of weights that would meet values (``relays``).
+        shortcuts: ``refine`` only: neurons have a finer output for ways without weights
+            (``rewriting.shortcuts``).
         recommended_timesteps: steps recommended without tuning.
         summary: one line for ``--help``.
     """
@@ -68,6 +70,7 @@ class Recipe:
     first_unit: float = 1.0 / 6
     unevenness: float = 1.0
     relays: bool = False
+    shortcuts: bool = False
     recommended_timesteps: int = 4
     summary: str = ""
 
@@ -75,6 +78,19 @@ class Recipe:
     def has_small_bursts(self) -> bool:
         """Whether bursts are too small for a unit of the refining code that grows again."""
         return self.code == "refine" and self.burst_limit <= SMALL_BURST
+
+    @property
+    def can_have_shortcuts(self) -> bool:
+        """Whether a second output of neurons would be finer than the first, and reach it."""
+        return self.code == "refine" and not self.has_small_bursts
+
+    @property
+    def finer(self) -> float:
+        """Unit of a neuron's output on shortcuts, as a part of its first unit.
+
+        Its burst reaches nearly two of those, as the scale of ``fast``.
+        """
+        return FAST_REACH / self.burst_limit
 
     @property
     def threshold_scale(self) -> float:

@@ -35,7 +35,7 @@ class Layer:
     Attributes:
         family: name of the law.
         op: base operator f.
-        moving: number of signals; they come first among the inputs of f.
+        moving: number of signals; they come first among the inputs, but for a first estimate.
         constants: further inputs of f.
         attributes: attributes of f.
         output: shape of the result without batch.
@@ -87,9 +87,11 @@ def law_parameters(layer: Layer) -> dict[str, float]:
     entry = ACTIVATIONS.get(layer.op)
     if layer.family == "IntegerIF":
         return {"v0": 0.5, "burst_limit": BURST_LIMIT, "lower_limit": -BURST_LIMIT}
-    if entry is None or layer.family not in ("BurstIF", "Refine", "RefineFrom"):
+    if entry is None or not layer.family.startswith(("BurstIF", "Refine")):
         return {}
     low, high = RANGES.get(layer.op, (entry.low, entry.high))
+    if layer.family == "RefineFurther":  # what an estimate leaves has either sign
+        low, high = -HUGE, HUGE
     if layer.family == "BurstIF":
         return {
             "v0": 0.5, "burst_limit": BURST_LIMIT, "lower_limit": -BURST_LIMIT, "rounding": 1.0,
@@ -104,9 +106,13 @@ def law_parameters(layer: Layer) -> dict[str, float]:
 def one_layer(layer: Layer, opset: int = OPSET) -> onnx.ModelProto:
     """The spiking network that holds this layer alone, a valid file of one step."""
     count = layer.moving + len(layer.constants)
-    operator = FAMILIES[layer.family](Signature(layer.op, count, tuple(range(layer.moving))))
     weights = {f"constant_{i}": np.asarray(value) for i, value in enumerate(layer.constants)}
     inputs = [*layer.signals, *weights]
+    if layer.family == "RefineFurther":
+        first, coarse = layer.signals
+        inputs = [first, *weights, coarse]
+    moving = tuple(inputs.index(name) for name in layer.signals)
+    operator = FAMILIES[layer.family](Signature(layer.op, count, moving))
     if operator.spiking:
         weights["threshold"] = threshold(layer.is_whole)
         inputs.append("threshold")
@@ -124,7 +130,7 @@ def one_layer(layer: Layer, opset: int = OPSET) -> onnx.ModelProto:
         helper.make_node(
             operator.function_name, [*inputs, *states], ["y", *(f"{s}.next" for s in states)],
             name="layer", domain=DOMAIN, family=layer.family, op=layer.op,
-            moving=list(range(layer.moving)), **law_parameters(layer), **layer.attributes,
+            moving=list(moving), **law_parameters(layer), **layer.attributes,
         )
     ]  # fmt: skip
     functions = [operator.function(opset)]
@@ -162,7 +168,7 @@ def one_layer(layer: Layer, opset: int = OPSET) -> onnx.ModelProto:
 def spiking_layers() -> list[Layer]:
     """Every spiking family with every activation."""
     layers = [
-        Layer(family, op, constants=tuple(CONSTANTS.get(op, ())))
+        Layer(family, op, 2 if family == "RefineFurther" else 1, tuple(CONSTANTS.get(op, ())))
         for family, law in sorted(FAMILIES.items())
         if law.spiking
         for op in law.activations or ACTIVATIONS

@@ -16,6 +16,7 @@ same spikes. It is rounded to whole units, else neurons that answer zero would n
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from math import ceil, log2
 from typing import Any
@@ -119,6 +120,7 @@ def measure_balance(
     ranges: Mapping[str, float],
     graded: Collection[str],
     sums: Collection[str],
+    exact: AbstractSet[tuple[str, str]],
     batches: Iterable[Mapping[str, Any]],
     backend: Backend,
 ) -> Balance:
@@ -129,12 +131,13 @@ def measure_balance(
         ranges: neuron layers by output tensor, with their ranges.
         graded: outputs of the nonlinear operators between neurons.
         sums: values that meet weights there (see ``fan_out.FanOut``).
+        exact: nodes, with the layers that they read without rounding (``shortcuts``).
         batches: images by input name.
         backend: where the ANN runs.
     """
     known = {name: size or 1.0 for name, size in ranges.items()}
     run = backend.compile(with_outputs(ann, known))
-    run_rounded = backend.compile(rounded(ann, list(known)))
+    run_rounded = backend.compile(rounded(ann, list(known), exact))
     outputs = [output.name for output in ann.graph.output]
     nothing = {step_name(name): np.zeros((), np.float32) for name in known}
     images = 0
@@ -206,17 +209,31 @@ def step_name(layer: str) -> str:
     return f"{layer}.rounding_step"
 
 
-def rounded(ann: onnx.ModelProto, layers: list[str]) -> onnx.ModelProto:
-    """The ANN with an input per layer that rounds its activations to whole steps."""
+def rounded(
+    ann: onnx.ModelProto,
+    layers: list[str],
+    unchanged: AbstractSet[tuple[str, str]] = frozenset(),
+) -> onnx.ModelProto:
+    """The ANN with an input per layer that rounds its activations to whole steps.
+
+    Args:
+        ann: the network.
+        layers: the layers.
+        unchanged: nodes, by name, with the layers that they read as they were.
+    """
     changed = onnx.ModelProto()
     changed.CopyFrom(ann)
     graph = changed.graph
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     nodes = []
+    before: dict[str, str] = {}
     for node in ann.graph.node:
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         nodes.append(copy)
+        for index, name in enumerate(node.input):
+            if (node.name, name) in unchanged:
+                copy.input[index] = before[name]
         for index, name in enumerate(node.output):
             if name not in layers:
                 continue
@@ -225,7 +242,7 @@ def rounded(ann: onnx.ModelProto, layers: list[str]) -> onnx.ModelProto:
                 free_name(f"{name}.{part}", taken.__contains__)
                 for part in ("exact", "rounds", "one", "unit", "ratio", "whole", "rounded")
             )
-            copy.output[index] = exact
+            copy.output[index] = before[name] = exact
             nodes += [
                 helper.make_node("Cast", [step], [rounds], to=onnx.TensorProto.BOOL),
                 helper.make_node("Constant", [], [one], value_float=1.0),

@@ -16,6 +16,7 @@ from onnx2snn.energy.estimate import EnergyMeter, Traffic
 from onnx2snn.integer.units import units_of
 from onnx2snn.verification.layer_means import LayerMeans
 from onnx2snn_runtime.network import Network
+from onnx2snn_runtime.neurons.refine import RefineFurther
 from onnx2snn_runtime.planning.plan import Plan, Stateful
 
 Array = NDArray[Any]
@@ -25,7 +26,7 @@ BATCH_BYTES = 256 * 2**20  # of all layers of a batch, in float32
 MAX_BATCH = 32
 ROLES = {
     "BurstIF": "neuron", "IntegerIF": "neuron", "Refine": "neuron", "RefineFrom": "neuron",
-    "LIPool": "pool", "Graded": "graded",
+    "RefineFurther": "neuron", "LIPool": "pool", "Graded": "graded",
 }  # fmt: skip
 
 
@@ -202,7 +203,7 @@ class LayerStatistics:
         worth, tensors = units_of(network.metadata), ann_tensors(network.metadata)
         self.layers = []
         for unit in layer_units(network.plan):
-            tensor = tensors.get(unit.name, unit.output)
+            tensor = tensors.get(unit.name, stands_for(unit))
             neurons = element_count(network.plan, unit)
             self.layers.append(_Layer(unit, tensor, neurons, worth.get(tensor)))
 
@@ -271,6 +272,14 @@ def layer_units(plan: Plan) -> list[Stateful]:
     return [unit for unit in plan.stateful if not unit.operator.is_readout]
 
 
+def stands_for(unit: Stateful) -> str:
+    """The tensor of which a unit tells; a finer output tells of what it reads last."""
+    operator = unit.operator
+    if isinstance(operator, RefineFurther):
+        return unit.inputs[operator.first_estimate]
+    return unit.output
+
+
 def ann_tensors(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Node of a layer to its output in the ANN, which may have another name in the SNN."""
     return {
@@ -286,6 +295,8 @@ def element_count(plan: Plan, unit: Stateful) -> int:
 def reason(unit: Stateful) -> str:
     """Why a layer became what it is, in words."""
     operator = unit.operator
+    if isinstance(operator, RefineFurther):
+        return "a finer output for a way without weights: it spikes"
     if operator.spiking:
         return "an activation in reach of weights: it spikes"
     if operator.family == "LIPool":

@@ -18,6 +18,7 @@ from onnx2snn.energy.synapses import OPSET, transposed, weights_met
 from onnx2snn_runtime.files.beside import array_of
 from onnx2snn_runtime.format import DOMAIN
 from onnx2snn_runtime.neurons import parse_node
+from onnx2snn_runtime.neurons.refine import RefineFurther
 from onnx2snn_runtime.nodes import attributes_of, run_node
 from onnx2snn_runtime.ops import OPERATORS, Law
 from onnx2snn_runtime.ops.behaviour import is_affine
@@ -109,8 +110,12 @@ class FanOut:
     def through(self, node: NodeProto, tensor: str) -> Array:
         """What ``tensor`` meets in and behind one of its readers."""
         if node.domain == DOMAIN:
-            if parse_node(node).is_readout:
+            operator = parse_node(node)
+            if operator.is_readout:
                 return self.of(node.output[0])
+            if isinstance(operator, RefineFurther):  # no other membrane: a second way of spikes
+                goes_on = tensor == node.input[operator.first_estimate]
+                return self.of(node.output[0]) if goes_on else np.zeros(1)
             return np.ones(self.shapes[tensor]) if tensor in node.input else np.zeros(1)
         if is_weighted(node, self.weights):
             self.weighted_nodes.add(node.name)

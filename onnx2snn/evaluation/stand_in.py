@@ -16,6 +16,7 @@ from onnx2snn_runtime.format import DOMAIN, NEXT
 from onnx2snn_runtime.naming import free_name
 from onnx2snn_runtime.network import Network
 from onnx2snn_runtime.neurons import COMPOSITES, parse_node, spelled_out
+from onnx2snn_runtime.neurons.refine import RefineFurther
 from onnx2snn_runtime.planning.plan import tensor_shape
 
 
@@ -121,6 +122,10 @@ def to_ann(
         elif node.op_type != "Tick":
             operator = parse_node(node)
             inputs = list(node.input[: operator.signature.inputs])
+            if isinstance(operator, RefineFurther):
+                same = [inputs[operator.first_estimate]]
+                nodes.append(helper.make_node("Identity", same, [node.output[0]], node.name))
+                continue
             plain = helper.make_node(operator.signature.op, inputs, [node.output[0]], node.name)
             known = set(operator.base_attributes(opset))
             plain.attribute.extend(a for a in node.attribute if a.name in known)
@@ -167,7 +172,7 @@ def calibrated_ranges(network: Network) -> dict[str, Any]:
     stored = (network.metadata.get("typical") or {}).get("thresholds") or {}
     ranges = {}
     for unit in network.plan.stateful:
-        if unit.operator.spiking:
+        if unit.operator.spiking and not isinstance(unit.operator, RefineFurther):
             worth = 1.0 if unit.operator.sends_counts else unit.threshold
             ranges[unit.name] = worth * unit.operator.attributes["burst_limit"]
             if not unit.operator.sends_counts and unit.name in stored:

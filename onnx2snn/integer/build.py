@@ -38,7 +38,7 @@ def to_integers(preparation: Preparation, recipe: Recipe) -> Built:
     work = IntegerWork(preparation.network, roles, calibration, recipe, ranges)
     work.run()
     refuse([*work.findings, *_short(work.timesteps)])
-    spiking = rewrite(work.model(), work.placed, work.thresholds, recipe, work.scales)
+    spiking = rewrite(work.model(), work.placed, work.thresholds, recipe, scales=work.scales)
     layers = {name: work.scales[name] for name in roles.layers}
     known = {
         name: replace(entry, threshold=work.scales[name]) for name, entry in calibration.items()

@@ -5,6 +5,7 @@ is and keeps its tensor names.
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx2snn.calibration.calibrate import LayerCalibration
 from onnx2snn.recipes import Recipe
 from onnx2snn.rewriting.classify import Placed, Role
+from onnx2snn.rewriting.shortcuts import Reading
 from onnx2snn_runtime.errors import UnsupportedError
 from onnx2snn_runtime.files.beside import array_of
 from onnx2snn_runtime.format import BATCH, DOMAIN, NEXT, PRODUCER
@@ -30,6 +32,7 @@ from onnx2snn_runtime.planning.plan import Shape, tensor_shape
 
 ROUNDING = 1.0 + 1e-6  # keeps the last spike of a cap that is a multiple of the threshold
 HUGE = float(np.finfo(np.float32).max)
+ROUND_ALL = 0.5  # dead zone that leaves out nothing: spikes on shortcuts cost hardly anything
 LOWEST_EXPONENT = -20.0
 
 
@@ -38,6 +41,8 @@ def rewrite(
     placed: list[Placed],
     calibration: Mapping[str, LayerCalibration],
     recipe: Recipe,
+    *,
+    shortcuts: AbstractSet[Reading] = frozenset(),
     scales: Mapping[str, Any] | None = None,
 ) -> onnx.ModelProto:
     """The spiking network of a normalised and classified model.
@@ -47,9 +52,10 @@ def rewrite(
         placed: its nodes with their roles.
         calibration: output tensor of a neuron to its threshold.
         recipe: how neurons are set.
+        shortcuts: nodes with the activations of which they read a finer output.
         scales: of a model in whole numbers: tensor to the real value of the integer 1.
     """
-    return _Writer(model, placed, calibration, recipe, scales).write()
+    return _Writer(model, placed, calibration, recipe, shortcuts, scales).write()
 
 
 class _Writer:
@@ -59,6 +65,7 @@ class _Writer:
         placed: list[Placed],
         calibration: Mapping[str, LayerCalibration],
         recipe: Recipe,
+        shortcuts: AbstractSet[Reading],
         scales: Mapping[str, Any] | None,
     ) -> None:
         self.model, self.placed, self.scales = model, placed, scales
@@ -78,6 +85,8 @@ class _Writer:
         self.step = self.unique("step")
         self.clock = False
         self.renamed: dict[str, str] = {}
+        self.shortcuts = shortcuts
+        self.finer: dict[str, str] = {}  # activation to what stands for it on shortcuts
 
     def write(self) -> onnx.ModelProto:
         rate = self.recipe.code == "rate"
@@ -97,6 +106,9 @@ class _Writer:
         for item in self.placed:
             node = NodeProto()
             node.CopyFrom(item.node)
+            for index, name in enumerate(node.input):
+                if (node.name, name) in self.shortcuts:
+                    node.input[index] = self.finer[name]
             if item.role is Role.TAIL and rate:
                 self.read_means(node, readouts)
             else:
@@ -192,6 +204,26 @@ class _Writer:
             attributes["rounding"] = ROUNDING if capped else 1.0
             operator = FAMILIES["BurstIF"](signature)
         self.emit(operator, node.name, inputs, [node.output[0]], [shape] * 2, attributes, node)
+        if any(layer == name for _, name in self.shortcuts):
+            self.further(node, layer, array, attributes)
+
+    def further(
+        self, node: NodeProto, layer: str, threshold: Any, attributes: dict[str, Any]
+    ) -> None:
+        """The finer output of a refining neuron."""
+        output = self.finer[layer] = self.unique(f"{layer}.shortcut")
+        name = f"{node.name or layer}.shortcut"
+        name = name if name == output else self.unique(name)
+        self.describe(output, self.shape(layer))
+        finer = (threshold * np.float32(self.recipe.finer)).astype(np.float32)
+        unit = self.unique(f"{name}.threshold")
+        self.initializers.append(numpy_helper.from_array(finer, unit))
+        numbers = {**attributes, "dead_zone": ROUND_ALL, "low": -HUGE, "high": HUGE}
+        inputs = [*node.input, layer]
+        signature = Signature(node.op_type, len(inputs), (0, len(inputs) - 1))
+        operator = FAMILIES["RefineFurther"](signature)
+        shapes = [self.shape(layer)] * 2
+        self.emit(operator, name, [*inputs, unit], [output], shapes, numbers, node)
 
     def burst_limits(self, *, signed: bool) -> dict[str, float]:
         """The numbers of a burst neuron."""

@@ -106,7 +106,7 @@ def verify(
     if soon < timesteps:
         text += f"; {early_error:.3f} after the recommended {soon}"
     if not passed:
-        sent = {names[name]: name for name in observer.spikes}
+        sent = {names[name]: name for name in observer.spikes if name in names}
         refine = recipe.code == "refine"  # whose bursts at the limit are how it finds its unit
         saturated = {} if refine else {t: observer.saturated(name) for t, name in sent.items()}
         silent = frozenset(t for t, name in sent.items() if not observer.spikes[name].any())

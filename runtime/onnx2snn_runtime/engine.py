@@ -267,7 +267,7 @@ class Engine:
         first: int,
     ) -> Chunk:
         """What a stateful operator sees of one chunk."""
-        names, constants = unit.operator.base_inputs(), self.constants[unit.name]
+        names, constants = unit.operator.inputs_of_base(), self.constants[unit.name]
 
         def evaluate(arrays: Sequence[Array]) -> Array:
             steps, images = arrays[unit.operator.signature.moving[0]].shape[:2]

@@ -1,10 +1,12 @@
 """Writes a file of each kind with its answers; run it when the format version is raised.
 
-    python tests/golden/write.py
+    python tests/golden/write.py            all kinds
+    python tests/golden/write.py shortcut   a new one
 
 Files of older versions stay: `test_golden_files.py` reads them all.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,18 +41,28 @@ KINDS = {
     "paper": {"recipe": "paper"},
     "tuned": {"recipe": "refine", "target_drop": 0.2},
     "int8": {"recipe": "fast", "precision": "int8"},
+    "shortcut": {"recipe": "refine", "target_drop": 1.0},
 }
+PLAIN = {
+    "gate = Sigmoid(second)": "", "Mul(second, gate)": "Relu(second)",
+    "weights = Softmax<axis=1>(pooled)": "", "Mul(pooled, weights)": "Identity(pooled)",
+}  # fmt: skip
+CHANGES = {
+    "int8": PLAIN,  # SiLU and Softmax have no form in whole numbers
+    "shortcut": {
+        **PLAIN,
+        "mixed = Identity(pooled)": """inner = Conv<pads=[1,1,1,1]>(pooled, w2)
+        sum = Add(inner, pooled)
+        mixed = Relu(sum)""",
+    },
+}  # fmt: skip
 
 
-def network(*, smooth: bool) -> onnx.ModelProto:
-    """A small CNN; without SiLU and Softmax, which have no form in whole numbers."""
+def network(kind: str) -> onnx.ModelProto:
+    """A small CNN with what this kind is about."""
     text = GRAPH
-    if not smooth:
-        for old, new in (
-            ("gate = Sigmoid(second)", ""), ("Mul(second, gate)", "Relu(second)"),
-            ("weights = Softmax<axis=1>(pooled)", ""), ("Mul(pooled, weights)", "Identity(pooled)"),
-        ):  # fmt: skip
-            text = text.replace(old, new)
+    for old, new in CHANGES.get(kind, {}).items():
+        text = text.replace(old, new)
     model = onnx.parser.parse_model(text)
     random = np.random.default_rng(7)
     shapes = {"w1": (4, 2, 3, 3), "w2": (4, 4, 3, 3), "b2": (4,), "w3": (4, 4, 1, 1), "w4": (3, 4)}
@@ -69,10 +81,10 @@ def images(count: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Write all kinds under the present version."""
-    for kind, options in KINDS.items():
+    """Write kinds under the present version."""
+    for kind in sys.argv[1:] or KINDS:
         model = onnx2snn.convert(
-            network(smooth=kind != "int8"), calibration=images(64), backend="numpy", **options
+            network(kind), calibration=images(64), backend="numpy", **KINDS[kind]
         )
         stem = HERE / f"v{FORMAT_VERSION}_{kind}"
         model.save(stem.with_suffix(".snn.onnx"))

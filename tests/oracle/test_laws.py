@@ -83,6 +83,22 @@ def test_refining_neuron_by_hand():
     assert y.ravel().tolist() == [3.0, 2.5, 2.5]
 
 
+def test_finer_output_by_hand():
+    """Adds to the estimates 3, 2.5 and 2.5 of 2.6 what they leave: θ = 1/4, γ = 8."""
+    x = np.full((3, 1, 1), 2.6, np.float32)
+    coarse = np.array([3.0, 2.5, 2.5], np.float32).reshape(3, 1, 1)
+    attributes = {**REFINE, "burst_limit": 8.0, "low": -3.4e38}
+    operator = FAMILIES["RefineFurther"](Signature("Relu", 2, (0, 1)), attributes)
+    states = [np.zeros((1, 1), np.float32)] * 2
+    unit = np.full((1, 1), 0.25, np.float32)
+    chunk = Chunk([x, coarse], unit, states, 1, lambda arrays: np.maximum(arrays[0], 0))
+    chunk.record = True
+    y = operator.scan(np, chunk)
+    # left: −.4, −2 quarters, the unit halves | .1 + .5, 5 eighths, the unit stays | .1 − .125
+    assert chunk.counts.ravel().tolist() == [-2, 5, 0]
+    assert y.ravel().tolist() == [2.5, 2.625, 2.625]
+
+
 @given(
     x=hnp.arrays(np.float32, (9, 2, 3), elements=st.floats(-2, 2, width=32)),
     threshold=st.floats(0.0625, 2, width=32),

@@ -28,7 +28,7 @@ from onnx2snn_runtime.neurons import Chunk, StatefulOperator
 from onnx2snn_runtime.neurons.burst import BurstIF
 from onnx2snn_runtime.neurons.graded import pools_pictures
 from onnx2snn_runtime.neurons.integer import IntegerIF
-from onnx2snn_runtime.neurons.refine import Refine
+from onnx2snn_runtime.neurons.refine import Refine, RefineFurther
 
 PIECEWISE_LINEAR = ("Relu", "LeakyRelu", "PRelu", "Clip")
 RECTIFIER, BOUNDED, EVALUATED = 0, 1, 2  # how a burst neuron gets F_t from its input
@@ -37,6 +37,8 @@ Whole = NDArray[np.int8 | np.float32]
 EXPONENT_BIAS, MANTISSA_BITS = 127, 23
 BYTES = ("exponent",)  # states whose numbers are whole and lie in -128..127
 ZERO, HALF = np.float32(0), np.float32(0.5)
+UNBOUNDED = np.float32(np.inf)
+NOTHING = np.empty((0, 0, 0), np.float32)
 
 
 def handles(operator: StatefulOperator) -> bool:
@@ -70,7 +72,7 @@ def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
     elif isinstance(operator, BurstIF):
         inputs = operator.cumulative(np, chunk)
     else:
-        inputs = chunk.evaluate(chunk.inputs)
+        inputs = chunk.evaluate(chunk.inputs[: len(operator.inputs_of_base())])
     flat = one_row_per_image(inputs)
     threshold = per_neuron(chunk.threshold, features)
     slope, low, high = _activation(operator, chunk, features)
@@ -88,7 +90,10 @@ def scan(operator: StatefulOperator, chunk: Chunk) -> Any:
         if chunk.begins is not None:
             start = np.float32(0) if chunk.begins[0] is None else chunk.begins[0]
             starts = per_neuron(start, features)
-        _refine(flat, threshold, slope, low, high, *numbers, fresh, starts, *held,
+        coarse = NOTHING
+        if isinstance(operator, RefineFurther):
+            coarse = one_row_per_image(chunk.inputs[operator.first_estimate])
+        _refine(flat, coarse, threshold, slope, low, high, *numbers, fresh, starts, *held,
                 outputs, column, counts)  # fmt: skip
     return finish(chunk, outputs, column, counts)
 
@@ -188,14 +193,16 @@ def _fire(
 
 @compiled  # type: ignore[untyped-decorator]
 def _refine(
-    inputs: Floats, threshold: Floats, slope: Floats, floor: Any, ceiling: Any,
+    inputs: Floats, coarse: Floats, threshold: Floats, slope: Floats, floor: Any, ceiling: Any,
     limit: Any, growth: Any, decay: Any, dead_zone: Any,
     lowest: Any, highest: Any, low: Any, high: Any, fresh: bool, starts: Floats,
     estimate: Floats, exponent: Whole, outputs: Floats, column: int, counts: Floats,
 ) -> None:  # fmt: skip
     steps, (images, size) = len(outputs), estimate.shape
     moves, records = inputs.shape[0] > 1, counts.shape[0] > 0
+    adds = coarse.shape[0] > 0  # to a first estimate
     bends = len(slope) == size  # a slope for each neuron
+    straight = np.ones(BLOCK, np.float32)
     blocks = (size + BLOCK - 1) // BLOCK
     for job in range(images * blocks):
         n = job // blocks
@@ -213,13 +220,33 @@ def _refine(
                 count = counts[t, n, start:stop]
             # the outputs may lie over the inputs: a loop over both would not be vectorised
             copy_row(inputs[t if moves else 0, n, start:stop], given)
+            y = outputs[t, n, column + start : column + stop]
+            bent, least, most = bend, floor, ceiling
+            if adds:
+                first = coarse[t, n, start:stop]
+                _leave(given, bend, floor, ceiling, first)
+                bent, least, most = straight, -UNBOUNDED, UNBOUNDED
             _correct(
                 given, threshold[start:stop],
-                bend, floor, ceiling, limit, growth, decay, dead_zone,
+                bent, least, most, limit, growth, decay, dead_zone,
                 lowest, highest, low, high,
-                estimate[n, start:stop], exponent[n, start:stop],
-                outputs[t, n, column + start : column + stop], count,
+                estimate[n, start:stop], exponent[n, start:stop], y, count,
             )  # fmt: skip
+            if adds:
+                _add(first, y)
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _leave(x: Floats, slope: Floats, floor: Any, ceiling: Any, coarse: Floats) -> None:
+    for i in range(len(x)):
+        target = x[i] if x[i] >= ZERO else np.float32(slope[i] * x[i])
+        x[i] = np.float32(min(max(target, floor), ceiling) - coarse[i])
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _add(coarse: Floats, outputs: Floats) -> None:
+    for i in range(len(outputs)):
+        outputs[i] = coarse[i] + outputs[i]
 
 
 @compiled  # type: ignore[untyped-decorator]

@@ -176,6 +176,11 @@ class StatefulOperator(ABC):
         """Names of the inputs that are constants of the law, one number or one per neuron."""
         return (*(("threshold",) if self.spiking else ()), *self.starts.values())
 
+    @property
+    def expected_moving(self) -> tuple[int, ...]:
+        """Inputs of f that change over time, of a law that spikes."""
+        return (0,)
+
     def faults(self) -> Iterator[str]:
         """What is wrong with the numbers of a node that a file describes."""
         for name, allowed in self.parameters.items():
@@ -183,7 +188,8 @@ class StatefulOperator(ABC):
             if why:
                 yield why
         moving = self.signature.moving
-        if not moving or len(set(moving)) < len(moving) or (self.spiking and moving != (0,)):
+        is_other = self.spiking and moving != self.expected_moving
+        if not moving or len(set(moving)) < len(moving) or is_other:
             yield f"moving {list(moving)} does not fit the law"
 
     def state_sources(self, node: NodeProto) -> list[str]:
@@ -209,10 +215,14 @@ class StatefulOperator(ABC):
         return self.family + self.signature.op + signature_suffix(self.signature)
 
     def base_inputs(self) -> list[str]:
-        """Names of f's inputs inside the function."""
+        """Names of the inputs in front of the stored ones inside the function."""
         return [
             "x" if self.signature.inputs == 1 else f"x{i}" for i in range(self.signature.inputs)
         ]
+
+    def inputs_of_base(self) -> list[str]:
+        """Those of them that f itself sees."""
+        return self.base_inputs()
 
     def function(self, opset: int) -> FunctionProto:
         """The model-local function that computes one step in standard operators."""
@@ -237,7 +247,7 @@ class StatefulOperator(ABC):
 
     def base_model(self, opset: int) -> ModelProto:
         """f alone as a model, for backends that run it on many steps at once."""
-        inputs = self.base_inputs()
+        inputs = self.inputs_of_base()
         body = Body(opset)
         result = self.write_base(body, inputs)
         for node in body.nodes:

@@ -12,6 +12,11 @@ last step, whose error grows from θ/2 to 2θ/3 at most.
 
 Y_0 is zero, or a stored value of every channel (``RefineFrom``): what the channel usually answers
 has not to be sent, and layers behind it see something near their usual input from step 1 on.
+
+A neuron on a shortcut has a second output, Y + Z, finer than the first (``RefineFurther``): Z is an
+estimate of what Y leaves, f(I) − Y, by the same law. Weights meet Y; where no weights are met, as
+on the way around a residual block, a spike costs next to nothing, and rounding to Y would add up
+from block to block.
 """
 
 from collections.abc import Iterator, Mapping
@@ -64,7 +69,7 @@ class Refine(StatefulOperator):
     def write_law(self, body: Body, function_inputs: list[str]) -> None:
         """One step in standard operators."""
         del function_inputs
-        target = self.write_base(body, self.base_inputs())
+        target = self.write_target(body)
         estimate = self.write_estimate(body)
         limit = body.attribute("burst_limit")
         scale = body.call("Pow", body.constant(2.0), "exponent")
@@ -76,7 +81,7 @@ class Refine(StatefulOperator):
         moved = body.call("Add", estimate, body.call("Mul", count, threshold))
         low, high = body.attribute("low"), body.attribute("high")
         body.call("Clip", moved, low, high, output="estimate_next")
-        body.call("Identity", "estimate_next", output="y")
+        self.write_answer(body)
         size = body.call("Abs", count)
         half = body.call("Mul", limit, body.constant(0.5))
         decay = body.call("Neg", body.attribute("decay"))
@@ -91,10 +96,18 @@ class Refine(StatefulOperator):
             output="exponent_next",
         )
 
+    def write_target(self, body: Body) -> str:
+        """Name of what is estimated inside the function."""
+        return self.write_base(body, self.inputs_of_base())
+
     def write_estimate(self, body: Body) -> str:
         """Name of Y_(t−1) inside the function."""
         del body
         return "estimate"
+
+    def write_answer(self, body: Body) -> None:
+        """What is handed on, ``y``."""
+        body.call("Identity", "estimate_next", output="y")
 
     def scan(self, xp: Any, chunk: Chunk) -> Array:
         """Evaluate f on all steps at once, then correct step by step."""
@@ -141,3 +154,38 @@ class RefineFrom(Refine):
         """The stored value at step 1: a file's states all begin at zero."""
         is_first = body.call("LessOrEqual", body.cast_to_float("step"), body.constant(1.0))
         return body.call("Where", is_first, "start", "estimate")
+
+
+@family("RefineFurther")
+class RefineFurther(Refine):
+    """Finer output of a refining neuron: adds an estimate of what its first estimate leaves.
+
+    That first estimate is the last input; f itself does not see it.
+    """
+
+    @property
+    def expected_moving(self) -> tuple[int, ...]:
+        """The input of f, and the first estimate."""
+        return (0, self.first_estimate)
+
+    @property
+    def first_estimate(self) -> int:
+        """Which input is the first estimate."""
+        return self.signature.inputs - 1
+
+    def inputs_of_base(self) -> list[str]:
+        """All but the first estimate."""
+        return self.base_inputs()[:-1]
+
+    def write_target(self, body: Body) -> str:
+        """What the first estimate leaves."""
+        return body.call("Sub", super().write_target(body), self.base_inputs()[-1])
+
+    def write_answer(self, body: Body) -> None:
+        """Both estimates together."""
+        body.call("Add", self.base_inputs()[-1], "estimate_next", output="y")
+
+    def scan(self, xp: Any, chunk: Chunk) -> Array:
+        """Evaluate f on all steps at once, then correct step by step what is left."""
+        *inputs, coarse = chunk.inputs
+        return coarse + self.correct(xp, chunk, chunk.evaluate(inputs) - coarse)

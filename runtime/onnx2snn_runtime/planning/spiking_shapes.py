@@ -92,7 +92,7 @@ def _skeleton(model: onnx.ModelProto, operators: Mapping[int, StatefulOperator])
 
 def _plain(node: NodeProto, operator: StatefulOperator, opset: int) -> NodeProto:
     """One law as its function f; an activation that ONNX lacks keeps shapes as Identity does."""
-    op, inputs = operator.signature.op, list(node.input[: operator.signature.inputs])
+    op, inputs = operator.signature.op, list(node.input[: len(operator.inputs_of_base())])
     if operator.family == "Readout" or (
         op in ACTIVATIONS and not ACTIVATIONS[op].is_standard(opset)
     ):
@@ -157,12 +157,17 @@ def _declared_findings(model: onnx.ModelProto, known: Mapping[str, Sizes]) -> It
 def _stored_findings(
     model: onnx.ModelProto, operators: Mapping[int, StatefulOperator], known: Mapping[str, Sizes]
 ) -> Iterator[Finding]:
-    """A threshold or a start is one number, or one per channel or neuron."""
+    """A threshold or a start is one number, or one per channel or neuron; signals are as many."""
     for index, operator in operators.items():
         node = model.graph.node[index]
         output = known.get(node.output[0])
         if output is None:
             continue
+        for position in operator.signature.moving if operator.spiking else ():
+            sizes = known.get(node.input[position])
+            if sizes is not None and sizes != output:
+                why = f"input {position} of shape {_text(sizes)} for neurons {_text(output)}"
+                yield Finding(why, _DAMAGED, shown(node.name), shown(node.op_type))
         for role, name in zip(
             operator.stored, node.input[operator.signature.inputs :], strict=False
         ):
