@@ -104,6 +104,9 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--relays", action=argparse.BooleanOptionalAction, default=None,
                         help="neurons where weights would meet values: behind gates and in "
                         "linear bottlenecks (default: with --target-drop)")  # fmt: skip
+    parser.add_argument("--shortcuts", action=argparse.BooleanOptionalAction, default=None,
+                        help="--recipe refine: neurons have a finer output for ways around "
+                        "weights (default: with --target-drop)")  # fmt: skip
     parser.add_argument("--target-drop", type=float, metavar="PTS",
                         help="search the least energy that loses at most these")  # fmt: skip
     parser.add_argument(

@@ -55,6 +55,7 @@ def convert(
     max_timesteps: int | None = None,
     prefer: str = PREFERENCES[0],
     relays: bool | None = None,
+    shortcuts: bool | None = None,
     preprocess: str | Preprocessings | Mapping[str, str] | None = None,
     input_shapes: Mapping[str, Sequence[int | str]] | None = None,
     exit_loss: float = DEFAULT_LOSS,
@@ -91,6 +92,9 @@ def convert(
         relays: neurons stand in front of weights that would meet values: sums over other weights,
             or what gates send (see ``onnx2snn.rewriting.relays``). Default: for ``target_drop``
             unless it prefers latency, and where ``precision`` needs them.
+        shortcuts: neurons of the code ``refine`` have a finer output for ways without weights
+            (see ``onnx2snn.rewriting.shortcuts``). Default: for ``target_drop`` unless it prefers
+            latency.
         preprocess: what turns uint8 pictures into the model's input, as ``--preprocess``; for
             several inputs also a mapping by their names.
         input_shapes: sizes of dynamic inputs, batch first.
@@ -118,7 +122,7 @@ def convert(
     numbers = {"v0": v0, "scale": scale, "rule": threshold, "percentile": percentile,
                "per_channel": per_channel}  # fmt: skip
     starts = starting_recipes(
-        recipe, precision, target_drop, prefer, relays, burst_limit=burst, **numbers
+        recipe, precision, target_drop, prefer, relays, shortcuts, burst_limit=burst, **numbers
     )
     most = MAX_TIMESTEPS if max_timesteps is None else max_timesteps
     check_options(starts, calibration_samples, target_drop, most, exit_loss, seed)
@@ -173,7 +177,8 @@ def convert(
         "typical": preparation.typical,
     })  # fmt: skip
     warn(shortcomings(result, preparation, target_drop))
-    warn(idle_options(settings, tuning is not None, numbers, max_timesteps))
+    given_options = {**numbers, "shortcuts": shortcuts or None}
+    warn(idle_options(settings, tuning is not None, given_options, max_timesteps))
     return result
 
 

@@ -19,6 +19,7 @@ def starting_recipes(
     target_drop: float | None,
     prefer: str,
     relays: bool | None,
+    shortcuts: bool | None = None,
     **overrides: Any,
 ) -> list[Recipe]:
     """The recipes to start from: the one that is asked for, or the best of each code to search.
@@ -29,6 +30,7 @@ def starting_recipes(
         target_drop: points, where settings are searched.
         prefer: what the search prefers.
         relays: whether they are wanted; None: where they pay, or must be.
+        shortcuts: whether neurons may have a finer output there; None: where energy is searched.
         overrides: fields of the recipes; None leaves them.
 
     Raises:
@@ -61,9 +63,11 @@ def starting_recipes(
                 "every step, down to a millionth of the first",
                 advice="give --recipe fast, paper or if with --precision int8",
             )
-    if target_drop is not None and prefer != "latency":
-        starts = [replace(entry, shortcuts=entry.can_have_shortcuts) for entry in starts]
-    return starts
+    if shortcuts is None and target_drop is not None:
+        shortcuts = prefer != "latency"
+    if shortcuts is None:
+        return starts
+    return [replace(x, shortcuts=shortcuts and x.can_have_shortcuts) for x in starts]
 
 
 def check_preference(prefer: str, target_drop: float | None) -> None:
@@ -119,6 +123,8 @@ def idle_options(
     if max_timesteps is not None and not is_tuned:
         yield "--max-timesteps limits what --target-drop may choose, and changes nothing here"
     idle = {"v0": "--v0"} if settings.code == "refine" else {}
+    if not settings.shortcuts:
+        idle["shortcuts"] = "--shortcuts"
     if is_tuned and settings.code == "refine":
         idle |= {"scale": "--scale", "rule": "--threshold", "percentile": "--percentile",
                  "per_channel": "--per-channel"}  # fmt: skip

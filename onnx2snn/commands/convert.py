@@ -59,6 +59,7 @@ def convert_and_write(options: argparse.Namespace) -> int:
             max_timesteps=options.max_timesteps,
             prefer=options.prefer,
             relays=options.relays,
+            shortcuts=options.shortcuts,
             preprocess=parse_all(options.preprocess),
             input_shapes=parse_shapes(options.input_shape),
             exit_loss=options.exit_loss,

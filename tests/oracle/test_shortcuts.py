@@ -181,7 +181,7 @@ def test_compare_and_eval_know_them(tmp_path):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [({}, True), ({"prefer": "energy"}, True), ({"prefer": "latency"}, False),
-     ({"burst": 2}, False), ({"burst": 5}, True)],
+     ({"burst": 2}, False), ({"burst": 5}, True), ({"shortcuts": False}, False)],
 )  # fmt: skip
 def test_the_tuner_takes_them_where_energy_counts(options, expected):
     model = onnx2snn.convert(
@@ -189,6 +189,14 @@ def test_the_tuner_takes_them_where_energy_counts(options, expected):
     )
     assert model.recipe.shortcuts == expected
     assert bool(finer_units(model)) == expected
+
+
+def test_the_option_is_for_the_code_that_has_them():
+    model = onnx2snn.convert(residual(), calibration=IMAGES, recipe="refine", shortcuts=True)
+    assert len(finer_units(model)) == 3
+    with pytest.warns(UserWarning, match="--shortcuts changes nothing here"):
+        model = onnx2snn.convert(residual(), calibration=IMAGES, recipe="fast", shortcuts=True)
+    assert not finer_units(model)
 
 
 def redirected(node):
