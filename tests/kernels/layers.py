@@ -27,6 +27,7 @@ class Case:
         x: input, [T,N,*].
         threshold: broadcastable to [N,*], or None.
         constants: inputs of f besides x.
+        first: first estimate, [T,N,*], of an output that is finer.
         lengths: of the chunks.
         reusable: whether the output may lie over the input.
     """
@@ -39,9 +40,13 @@ class Case:
     constants: list[np.ndarray] = field(default_factory=list)
     lengths: tuple[int, ...] = ()
     reusable: bool = False
+    first: np.ndarray | None = None
 
     def operator(self):
-        signature = Signature(self.op, 1 + len(self.constants), (0,))
+        count = 1 + len(self.constants)
+        signature = Signature(self.op, count, (0,))
+        if self.first is not None:
+            signature = Signature(self.op, count + 1, (0, count))
         return FAMILIES[self.family](signature, dict(self.attributes))
 
     def states(self, output=None):
@@ -66,6 +71,7 @@ class Result:
 @cache
 def base_function(family, op, inputs, attributes):
     """f on the numpy backend."""
+    family = "Refine" if family == "RefineFurther" else family
     operator = FAMILIES[family](Signature(op, inputs, (0,)), dict(attributes))
     return open_backend("numpy")[0].compile(operator.base_model(OPSET))
 
@@ -80,14 +86,15 @@ def reference(case, x=None, output=None):
     run = base_function(case.family, case.op, 1 + len(case.constants), frozen)
 
     def evaluate(arrays):
-        names = operator.base_inputs()
+        names = ["x"] if len(arrays) == 1 else [f"x{index}" for index in range(len(arrays))]
         merged = dict(zip(names, arrays, strict=True))
         merged[names[0]] = arrays[0].reshape(-1, *arrays[0].shape[2:])
         (result,) = run(merged).values()
         return result.reshape(*arrays[0].shape[:2], *result.shape[1:])
 
+    more = [] if case.first is None else [case.first]
     chunk = Chunk(
-        [x, *case.constants], case.threshold, case.states(output), 1, evaluate, record=True
+        [x, *case.constants, *more], case.threshold, case.states(output), 1, evaluate, record=True
     )
     return Result(operator.scan(np, chunk), chunk.counts, chunk.states)
 
@@ -99,8 +106,9 @@ def by_kernels(case, launch, x=None, output=None, **more):
     for length in case.lengths or (len(x),):
         part = x[first - 1 : first - 1 + length]
         part = part.copy() if case.reusable else part
+        second = [] if case.first is None else [case.first[first - 1 : first - 1 + length]]
         chunk = Chunk(
-            [part, *case.constants], case.threshold, states, first, no_evaluation,
+            [part, *case.constants, *second], case.threshold, states, first, no_evaluation,
             record=True, reusable=case.reusable, **more,
         )  # fmt: skip
         y = kernels.scan(np, launch, operator, chunk)
@@ -198,7 +206,7 @@ def plain_attributes(family, op):
     entry = ACTIVATIONS.get(op)
     if family == "BurstIF":
         return {"v0": 0.5, "burst_limit": 7.0, "lower_limit": -7.0, "rounding": 1.0}
-    if family == "Refine":
+    if family.startswith("Refine"):
         return {
             "burst_limit": 7.0, "growth": 2.0, "decay": 1.0, "dead_zone": 0.6, "lowest": -20.0,
             "highest": 2.0, "low": max(entry.low, -HUGE), "high": min(entry.high, HUGE),

@@ -12,6 +12,7 @@ LIMITS = {
     "burst": 64, "refine": 64, "graded": 64, "readout": 56, "running_sum": 48,
     "pool": 64, "pool_sums": 48, "integer_readout": 56,
     "integer": 96,  # quotients of whole numbers take more
+    "refine_further": 96,  # and so does a second signal in flight
 }  # fmt: skip
 MOST_REGISTERS = 96
 

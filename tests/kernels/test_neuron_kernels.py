@@ -69,6 +69,20 @@ def test_refining_neurons_with_bounds(host, case):
     assert_equal(by_kernels(case, host), reference(case))
 
 
+def with_first(case):
+    """The case of a finer output, with a first estimate that is off by as much as x varies."""
+    case.first = np.maximum(case.x, 0) + noise(*case.x.shape, seed=5)
+    return case
+
+
+@pytest.mark.parametrize("op", ["Relu", "Clip", "PRelu"])
+@FEW
+@given(st.data())
+def test_finer_outputs(host, op, data):
+    case = with_first(data.draw(cases("RefineFurther", op, refine_parameters())))
+    assert_equal(by_kernels(case, host), reference(case))
+
+
 @FEW
 @given(cases("Readout", "Identity"))
 def test_readouts(host, case):
@@ -178,6 +192,17 @@ def test_half_precision_between_a_convolution_and_the_next(host, size, sends):
     found = by_kernels(case, host, scale=scale, bias=bias, residual=residual, sends=sends)
     assert found.y.dtype == sends
     assert_equal(found, expected)
+
+
+def test_finer_outputs_of_channels_that_lie_last(host):
+    case = with_first(with_constants("RefineFurther", "PRelu", noise(6, 2, 6, 3, 4)))
+    expected = reference(case)
+    for name in ("x", "first"):
+        lying = np.ascontiguousarray(np.moveaxis(getattr(case, name), 2, -1))
+        setattr(case, name, np.moveaxis(lying, -1, 2))
+    found = by_kernels(case, host)
+    assert_equal(found, expected)
+    assert np.moveaxis(found.states[0], 1, -1).flags.c_contiguous
 
 
 @pytest.mark.parametrize("family", ["BurstIF", "Refine", "Readout"])

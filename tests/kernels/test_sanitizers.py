@@ -46,6 +46,7 @@ def test_the_sanitizers_see_a_fault(sanitized):
         ("BurstIF", "PRelu", (6, 1, 3), np.float32),  # 18 neurons an image: one a thread
         ("BurstIF", "PRelu", (6, 3, 2), np.float16),
         ("Refine", "Relu", (6, 1, 2), np.float32),
+        ("RefineFurther", "Relu", (6, 1, 2), np.float32),
         ("Graded", "Clip", (6, 1, 2), np.float32),
         ("Readout", "Identity", (6, 1, 3), np.float32),
     ],
@@ -54,6 +55,8 @@ def test_neurons(sanitized, family, op, features, dtype):
     images = 3 if features == (6, 1, 3) else 2
     x, residual = (noise(5, images, *features, seed=k).astype(dtype) for k in (0, 1))
     case = with_constants(family, op, x)
+    if family == "RefineFurther":
+        case.first = residual
     if family != "BurstIF":
         assert_equal(by_kernels(case, sanitized), reference(case))
         return

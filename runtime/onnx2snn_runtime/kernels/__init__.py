@@ -19,6 +19,7 @@ KERNELS = {
     "BurstIF": scan_neurons,
     "Refine": scan_neurons,
     "RefineFrom": scan_neurons,
+    "RefineFurther": scan_neurons,
     "Graded": scan_neurons,
     "Readout": scan_neurons,
     "IntegerIF": scan_neurons,
@@ -54,7 +55,10 @@ def scan(xp: Any, launch: Launch, operator: StatefulOperator, chunk: Chunk) -> A
     residual = chunk.residual
     turned = replace(
         chunk,
-        inputs=[as_it_lies(xp, chunk.inputs[0], 2), *chunk.inputs[1:]],
+        inputs=[
+            as_it_lies(xp, array, 2) if index in operator.signature.moving else array
+            for index, array in enumerate(chunk.inputs)
+        ],
         states=_states(xp, chunk),
         residual=None if residual is None else as_it_lies(xp, residual, 2),
     )

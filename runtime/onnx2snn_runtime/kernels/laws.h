@@ -4,7 +4,8 @@
 //   STATES      how many states it keeps, of the type State,
 //   ROWS        how many numbers of its own it reads from the table of a layer, before those of f,
 //   load(row)   reads them, row r of the table at row[r * stride],
-//   step(…)     one step: takes the current x and the time t, sets the count of spikes, returns y.
+//   step(…)     one step: takes the current x and the time t, sets the count of spikes, returns y;
+//               where READS_SECOND<Law>, the second signal as well, behind x.
 // F is f of this layer: written by source.py from the expression in neurons/activations.py.
 // Quotients are divisions, never products with a reciprocal, which would round differently.
 #pragma once
@@ -64,9 +65,13 @@ struct Refine {
   }
 
   SNN_DEV float step(const Numbers &numbers, float x, float, float &count) {
+    return correct(numbers, f(x), count);
+  }
+
+  SNN_DEV float correct(const Numbers &numbers, float target, float &count) {
     float &estimate = states[0], &exponent = states[1];
     const float unit = threshold * power_of_two(exponent);
-    const float wanted = (f(x) - estimate) / unit;
+    const float wanted = (target - estimate) / unit;
     const float whole = fabsf(wanted) > numbers.dead_zone ? rintf(wanted) : 0.0f;  // half to even
     count = within(whole, -numbers.burst_limit, numbers.burst_limit);
     estimate = within(estimate + count * unit, numbers.low, numbers.high);
@@ -77,6 +82,21 @@ struct Refine {
     return estimate;
   }
 };
+
+template <class Law>
+constexpr bool READS_SECOND = false;
+
+// The finer output: adds to a first estimate of f(x) an estimate of what it leaves, by the same law.
+template <class F>
+struct RefineFurther : Refine<F> {
+  SNN_DEV float step(const typename Refine<F>::Numbers &numbers, float x, float first, float,
+                     float &count) {
+    return first + this->correct(numbers, this->f(x) - first, count);
+  }
+};
+
+template <class F>
+constexpr bool READS_SECOND<RefineFurther<F>> = true;
 
 // y = F - total; where F is not finite (0/0 before the first spike) the last F is kept, or a NaN
 // would stay in the state for ever

@@ -10,19 +10,22 @@ from onnx2snn_runtime.kernels.formula import bounds_struct, function_struct
 from onnx2snn_runtime.kernels.signals import LARGEST, Signal, Signals, dense_state, signal_type
 from onnx2snn_runtime.kernels.source import Launch
 from onnx2snn_runtime.kernels.table import table_of
-from onnx2snn_runtime.neurons import Chunk, StatefulOperator
+from onnx2snn_runtime.neurons import FAMILIES, Chunk, Signature, StatefulOperator
+from onnx2snn_runtime.neurons.refine import RefineFurther
 
 Array = Any
 FILES = {
-    "BurstIF": "burst", "Refine": "refine", "RefineFrom": "refine", "Graded": "graded",
-    "Readout": "readout", "IntegerIF": "integer", "IntegerReadout": "integer_readout",
+    "BurstIF": "burst", "Refine": "refine", "RefineFrom": "refine",
+    "RefineFurther": "refine_further", "Graded": "graded", "Readout": "readout",
+    "IntegerIF": "integer", "IntegerReadout": "integer_readout",
 }  # fmt: skip
 LARGEST_INT8 = 127
 
 
 def joins(operator: StatefulOperator) -> bool:
     """Whether there is a kernel that adds a bias and a residual in the same pass."""
-    return operator.family in FILES and _function(operator) is not None
+    is_free = operator.family in FILES and not isinstance(operator, RefineFurther)
+    return is_free and _function(operator) is not None
 
 
 def scan_neurons(
@@ -38,7 +41,9 @@ def scan_neurons(
     sent = dtype if chunk.sends is None else np.dtype(chunk.sends)
     if sent == np.int8 and not _counts_fit(operator):
         return None
-    rows = [chunk.scale, chunk.bias, chunk.threshold, *chunk.inputs[1:]]
+    moving = operator.signature.moving
+    constants = [row for index, row in enumerate(chunk.inputs) if index not in moving]
+    rows = [chunk.scale, chunk.bias, chunk.threshold, *constants]
     rows = [row for row in rows if row is not None]
     table = table_of(xp, operator, rows, features, channels_last)
     if table is None:
@@ -46,6 +51,8 @@ def scan_neurons(
     x = Signal(xp, given, dtype)
     reuse = chunk.reusable and sent == dtype and len(x.values) == steps
     residual = chunk.residual
+    if isinstance(operator, RefineFurther):
+        residual = chunk.inputs[operator.first_estimate]
     if residual is not None:
         residual = xp.broadcast_to(residual, given.shape)
         residual = Signal(xp, residual, signal_type(residual))
@@ -75,6 +82,9 @@ def _function(operator: StatefulOperator) -> str | None:
         return ""
     if operator.family == "IntegerIF":
         return bounds_struct(operator)
+    if isinstance(operator, RefineFurther):
+        base = Signature(operator.signature.op, len(operator.inputs_of_base()))
+        return function_struct(FAMILIES["Refine"](base, operator.attributes))
     return function_struct(operator)
 
 

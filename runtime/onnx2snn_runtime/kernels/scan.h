@@ -45,7 +45,7 @@ class Entry {
 template <class Layer>
 struct Signals {
   Signal<typename Layer::Input> x;
-  Signal<typename Layer::Residual> residual;  // read only if JOINS
+  Signal<typename Layer::Residual> residual;  // read only if JOINS or READS_SECOND of the law
   typename Layer::Output *y;                  // [steps, neurons]
   float *counts;                              // [steps, neurons], or null where nobody asks
   Table table;        // the scale, if SCALED, the bias, if BIASED, then the rows of the law and of f
@@ -110,10 +110,11 @@ struct Lane {
                    unsigned first) {
     Pack<typename Layer::Input, WIDTH> x[STEPS];
     Pack<typename Layer::Residual, WIDTH> residual[STEPS];
+    constexpr bool READS = Layer::JOINS || READS_SECOND<Law>;
     SNN_UNROLL
     for (int s = 0; s < STEPS; ++s) {
       x[s] = read(signals.x, t + s, first);
-      if (Layer::JOINS) residual[s] = read(signals.residual, t + s, first);
+      if (READS) residual[s] = read(signals.residual, t + s, first);
     }
     SNN_UNROLL
     for (int s = 0; s < STEPS; ++s) {
@@ -125,8 +126,13 @@ struct Lane {
         float current = to_float(x[s].of[k]), count = 0.0f;
         if (Layer::SCALED) current = current * scale[k];
         if (Layer::BIASED) current = current + bias[k];
-        if (Layer::JOINS) current = current + to_float(residual[s].of[k]);
-        const float value = law[k].step(numbers, current, time, count);
+        float value;
+        if constexpr (READS_SECOND<Law>) {
+          value = law[k].step(numbers, current, to_float(residual[s].of[k]), time, count);
+        } else {
+          if (Layer::JOINS) current = current + to_float(residual[s].of[k]);
+          value = law[k].step(numbers, current, time, count);
+        }
         convert(Layer::COUNTS ? count : value, y.of[k]);
         counts.of[k] = count;
       }
