@@ -59,7 +59,7 @@ def _part(engine: Engine, label: str, unit: Segment | Stateful) -> dict[str, Any
         "output_bytes": sum(map(_bytes, shapes)),
         "in_place": not isinstance(unit, Segment)
         and unit.share is None
-        and engine.plan.units.index(unit) in engine.sole_readers,
+        and engine.plan.units.index(unit) in engine.last_readers,
         "joint": not isinstance(unit, Segment) and unit.share is not None,
         "blocked": bool(outputs) and set(outputs) <= engine.blocked,
     }

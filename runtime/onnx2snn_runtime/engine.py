@@ -18,7 +18,7 @@ from onnx2snn_runtime.planning.fusing import fuse
 from onnx2snn_runtime.planning.joins import join_concatenations
 from onnx2snn_runtime.planning.narrowing import narrow
 from onnx2snn_runtime.planning.plan import Plan, Segment, Stateful
-from onnx2snn_runtime.planning.reuse import sole_readers
+from onnx2snn_runtime.planning.reuse import last_readers
 from onnx2snn_runtime.replay import Replayer
 from onnx2snn_runtime.state_memory import StateMemory
 
@@ -52,7 +52,7 @@ class Engine:
         self.backend = backend
         self.schedule = backend.schedule(plan.footprint, memory)
         self.compile_parts()
-        self.sole_readers = sole_readers(plan)
+        self.last_readers = last_readers(plan)
         self.state_memory = StateMemory(plan, backend)
         self.thresholds = {
             unit.name: None if unit.threshold is None else self.laid_out(unit, unit.threshold)
@@ -215,7 +215,7 @@ class Engine:
                 if first == 1:
                     self.begin(unit, chunk)
                 chunk.record = observer is not None
-                chunk.reusable = index in self.sole_readers
+                chunk.reusable = index in self.last_readers
                 chunk.place = self.place(unit, values, chunk)
                 outputs = self.backend.scan(unit.operator, chunk)
                 if unit.share is None:

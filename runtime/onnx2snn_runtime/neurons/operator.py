@@ -89,7 +89,7 @@ class Chunk:
         first_step: number t of the first step of the chunk, from 1.
         evaluate: the base function f.
         counts: filled with spike counts [C,N,*] by spiking operators when ``record`` is set.
-        reusable: nobody else reads the input: the outputs may be written into its memory.
+        reusable: nobody reads the input afterwards: the outputs may be written into its memory.
         block: channels that lie side by side in memory (see ``blocks``), 1 where none do.
         place: where the outputs are to be written, if not to an array of their own; only given to
             laws that know of it.

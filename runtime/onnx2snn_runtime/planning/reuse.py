@@ -1,9 +1,7 @@
 """Which stateful operators may write their outputs over their inputs."""
 
-from collections import Counter
-
 from onnx2snn_runtime.planning.blocks import moving_inputs
-from onnx2snn_runtime.planning.plan import Plan, Segment, Stateful
+from onnx2snn_runtime.planning.plan import Plan, Segment
 
 # operators whose results are never views of what they are given
 NEW_MEMORY = frozenset(
@@ -12,23 +10,25 @@ NEW_MEMORY = frozenset(
 )  # fmt: skip
 
 
-def sole_readers(plan: Plan) -> set[int]:
-    """Indices of the stateful units whose input no other unit and no answer reads.
+def last_readers(plan: Plan) -> set[int]:
+    """Indices of the stateful units that are the last to read their first input.
 
-    It must not be a view either: its memory would be that of a tensor which others may read.
+    It must not be a view, and no segment may read it, whose outputs could be views of it: its
+    memory would be that of a tensor which others may read.
     """
     made: set[str] = set()
-    readers: Counter[str] = Counter(plan.answers)
-    for unit in plan.units:
+    shared: set[str] = set(plan.answers)
+    last: dict[str, int] = {}
+    for index, unit in enumerate(plan.units):
         if isinstance(unit, Segment):
             nodes = (node for node in unit.model.graph.node if node.op_type in NEW_MEMORY)
             made.update(name for node in nodes for name in node.output)
+            shared.update(unit.reads)
         else:
             made.add(unit.written)
-        readers.update(unit.reads if isinstance(unit, Segment) else moving_inputs(unit))
+            last.update(dict.fromkeys(moving_inputs(unit), index))
     return {
-        index
-        for index, unit in enumerate(plan.units)
-        if isinstance(unit, Stateful)
-        and all(name in made and readers[name] == 1 for name in moving_inputs(unit))
+        last[name]
+        for name in made - shared
+        if name in last and plan.units[last[name]].reads[0] == name
     }
