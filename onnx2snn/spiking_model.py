@@ -22,9 +22,11 @@ from onnx2snn_runtime.files.beside import kept_alive
 from onnx2snn_runtime.files.models import save_model
 from onnx2snn_runtime.format import FORMAT_VERSION
 from onnx2snn_runtime.network import Network
+from onnx2snn_runtime.neurons.refine import RefineFurther
 from onnx2snn_runtime.planning.plan import tensor_shape
 
 WORTH_RELAYS = 0.05  # share of MACs that meet values
+FINER = RefineFurther.family
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,9 @@ class SpikingModel:
         roles = [layer.role for layer in self.layers]
         work = self.work
         hints = []
+        finer = sum(node.op_type.startswith(FINER) for node in self.proto.graph.node)
+        if finer:
+            hints.append(f"shortcuts: {finer} layers have a second, finer output for them")
         if work.share("graded") >= WORTH_RELAYS and not self.recipe.relays:
             hints.append("--relays inserts neurons, so that these weights receive spikes")
         lines = [

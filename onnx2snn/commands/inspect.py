@@ -109,8 +109,10 @@ def layer_of(unit: Stateful, fan_in: FanIn, fan_out: Any, macs: int) -> dict[str
 
 
 def arriving(unit: Stateful, fan_in: FanIn) -> Any:
-    """Connections that arrive at each neuron of a layer."""
-    return sum(fan_in.of(unit.inputs[index]) for index in unit.operator.signature.moving)
+    """Connections that arrive at each neuron of a layer; a finer output has no others."""
+    operator = unit.operator
+    own = range(len(operator.inputs_of_base()))
+    return sum(fan_in.of(unit.inputs[k]) for k in operator.signature.moving if k in own)
 
 
 def plain(model: onnx.ModelProto) -> dict[str, Any]:

@@ -104,6 +104,7 @@ def test_where_shortcuts_are(name):
     assert len(finer_units(converted)) == count
     assert converted.recipe.shortcuts == (count > 0)
     assert converted.check.passed
+    assert ("finer output" in converted.summary()) == (count > 0)
 
 
 @pytest.mark.parametrize("name", ["residual", "strided"])
