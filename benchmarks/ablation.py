@@ -52,6 +52,11 @@ ROWS = [
     Row(
         "balanced, dead zone 0.6, from the usual, last unit 1/90", replace(TUNED, precision=1 / 90)
     ),
+    Row("balanced, dead zone 0.6, from the usual, shortcuts", replace(TUNED, shortcuts=True)),
+    Row(
+        "balanced, dead zone 0.6, from the usual, shortcuts, last unit 1/45",
+        replace(TUNED, shortcuts=True, precision=1 / 45),
+    ),
     *(Row(f"`fast`, γ = {burst}, T=8", replace(FAST, burst_limit=burst), 8) for burst in (1, 2, 5)),
     *(
         Row(f"`refine`, γ = {burst}, T=8", replace(REFINE, burst_limit=burst), 8)
