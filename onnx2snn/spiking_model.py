@@ -26,7 +26,6 @@ from onnx2snn_runtime.neurons.refine import RefineFurther
 from onnx2snn_runtime.planning.plan import tensor_shape
 
 WORTH_RELAYS = 0.05  # share of MACs that meet values
-FINER = RefineFurther.family
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ class SpikingModel:
         roles = [layer.role for layer in self.layers]
         work = self.work
         hints = []
-        finer = sum(node.op_type.startswith(FINER) for node in self.proto.graph.node)
+        finer = sum(node.op_type.startswith(RefineFurther.family) for node in self.proto.graph.node)
         if finer:
             hints.append(f"shortcuts: {finer} layers have a second, finer output for them")
         if work.share("graded") >= WORTH_RELAYS and not self.recipe.relays:
