@@ -86,6 +86,7 @@ class _Writer:
         self.clock = False
         self.renamed: dict[str, str] = {}
         self.shortcuts = shortcuts
+        self.around = {activation for _, activation in shortcuts}
         self.finer: dict[str, str] = {}  # activation to what stands for it on shortcuts
 
     def write(self) -> onnx.ModelProto:
@@ -204,7 +205,7 @@ class _Writer:
             attributes["rounding"] = ROUNDING if capped else 1.0
             operator = FAMILIES["BurstIF"](signature)
         self.emit(operator, node.name, inputs, [node.output[0]], [shape] * 2, attributes, node)
-        if any(layer == name for _, name in self.shortcuts):
+        if layer in self.around:
             self.further(node, layer, array, attributes)
 
     def further(

@@ -8,6 +8,7 @@ what the first one leaves, so that what F reads can be coarser by far for the sa
 """
 
 from collections.abc import Iterable
+from math import prod
 
 import onnx
 from onnx import NodeProto
@@ -15,6 +16,7 @@ from onnx import NodeProto
 from onnx2snn.rewriting.classify import Placed, Role
 from onnx2snn_runtime.ops.behaviour import WEIGHTED
 from onnx2snn_runtime.planning.plan import tensor_shape
+from onnx2snn_runtime.planning.weighted import sides
 
 WORTH = 32  # weights that a spike must meet on the other way, for one addition here
 Reading = tuple[str, str]
@@ -50,7 +52,7 @@ class _Graph:
 
     def __init__(self, model: onnx.ModelProto, placed: list[Placed]) -> None:
         self.placed = placed
-        self.sizes = {item.name: tuple(item.dims) for item in model.graph.initializer}
+        self.weights = {item.name: item for item in model.graph.initializer}
         self.outputs = {value.name for value in model.graph.output}
         values = [*model.graph.value_info, *model.graph.output]
         self.shapes = {value.name: tensor_shape(value) for value in values}
@@ -62,14 +64,11 @@ class _Graph:
 
     def weights_met(self, node: NodeProto, tensor: str) -> int:
         """Weights of a node that an element of a tensor meets, 0 where there are none."""
-        others = [self.sizes[name] for name in node.input if name in self.sizes]
-        if node.op_type not in WEIGHTED or not others:
-            return 0
-        size = 1
-        for length in others[0]:
-            size *= length
+        found = sides(node, self.weights)
         channels = self.shapes.get(tensor, ())[1:2]
-        return size // int(channels[0]) if channels and isinstance(channels[0], int) else 0
+        if found is None or not channels or not isinstance(channels[0], int):
+            return 0
+        return int(prod(self.weights[node.input[found[1]]].dims)) // channels[0]
 
     def meets_no_weights(self, reader: Placed) -> bool:
         """Whether all ways through an affine node end at neurons, without weights in between."""

@@ -163,7 +163,7 @@ def test_the_ann_in_the_file_has_no_second_outputs():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_compare_and_eval_know_them(tmp_path):
+def test_compare_and_eval_know_them():
     source = residual()
     model = convert(source, shortcuts=True)
     found = onnx2snn.compare(source, model.proto, IMAGES[:16])
